@@ -1,0 +1,110 @@
+"""What each kind of URL can be: a source, a sink, a place for dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from airflow_batchkit.cli.urls import Location
+from airflow_batchkit.engine.exceptions import UsageError
+
+if TYPE_CHECKING:
+    from airflow_batchkit.engine.dead_letters import DeadLetterPlace
+    from airflow_batchkit.engine.sink import Sink
+    from airflow_batchkit.engine.source import Source
+
+
+def source_at(location: Location, *, query: Mapping[str, Any] | None) -> Source:
+    """Make the source that a URL names.
+
+    :param query: the body of Elasticsearch's ``query``.
+    :raises UsageError: nothing can be read from there, or not with a query.
+    """
+    if location.scheme.startswith("elasticsearch"):
+        return _elasticsearch_source(location, query)
+    if location.scheme == "sqlite":
+        if query is not None:
+            raise UsageError("--query is a query for Elasticsearch; a sqlite:// source is read whole")
+        return _sqlite_source(location)
+    raise UsageError(
+        f"{location.scheme}:// cannot be read from by this version; a source is "
+        "elasticsearch+http://…, elasticsearch+https://… or sqlite:///…"
+    )
+
+
+def sink_at(location: Location, *, compression: str | None) -> Sink:
+    """Make the sink that a URL names.
+
+    :param compression: ``gzip``, ``zstd`` or None.
+    :raises UsageError: nothing can be written there.
+    """
+    if location.scheme not in {"s3", "file"}:
+        raise UsageError(f"{location.scheme}:// cannot be written to by this version; a sink is s3://… or file:///…")
+    from airflow_batchkit.connectors.object_storage import ObjectStorageSink
+
+    return ObjectStorageSink(url=_object_url(location), conn_id=s3_name(location), compression=compression)
+
+
+def dead_letters_at(location: Location) -> DeadLetterPlace:
+    """Make the place for dead letters that a URL names.
+
+    :raises UsageError: nothing can be written there.
+    """
+    if location.scheme not in {"s3", "file"}:
+        raise UsageError(f"--dead-letters: {location.scheme}:// cannot keep dead letters; use s3://… or file:///…")
+    from airflow_batchkit.connectors.object_storage import DeadLetters
+
+    return DeadLetters(_object_url(location), conn_id=s3_name(location))
+
+
+def elasticsearch_name(location: Location) -> str:
+    """Name an Elasticsearch for :class:`~airflow_batchkit.cli.connections.EnvironmentConnections`: its address."""
+    address = f"{location.scheme.removeprefix('elasticsearch+')}://{location.host}"
+    conn_id = location.parameters.get("conn_id")
+    return address if conn_id is None else f"{address}?conn_id={quote(conn_id)}"
+
+
+def s3_name(location: Location) -> str:
+    """Name the account of an S3 URL: a connection's id, or empty for boto3's own environment."""
+    return location.parameters.get("conn_id", "")
+
+
+def short_name(location: Location) -> str:
+    """Return the few letters by which a person recognises the place, for file names."""
+    if location.scheme == "sqlite":
+        return location.parameters.get("table", "")
+    return location.path if location.scheme != "s3" else f"{location.host}/{location.path}"
+
+
+def _elasticsearch_source(location: Location, query: Mapping[str, Any] | None) -> Source:
+    from airflow_batchkit.connectors.elasticsearch import ElasticsearchSource
+
+    indices = location.path.split(",")
+    return ElasticsearchSource(
+        conn_id=elasticsearch_name(location),
+        index=indices if len(indices) > 1 else indices[0],
+        query=None if query is None else dict(query),
+    )
+
+
+def _sqlite_source(location: Location) -> Source:
+    from airflow_batchkit.connectors.sql import SqlSource
+
+    missing = [name for name in ("table", "key") if name not in location.parameters]
+    if missing:
+        raise UsageError(
+            f"{location.url!r} lacks {' and '.join(missing)}; write {location.url}?table=orders&key=id "
+            "(key: the columns of a unique key, as key=day,id)"
+        )
+    return SqlSource(
+        conn_id=f"sqlite://{location.path}",
+        table=location.parameters["table"],
+        key=tuple(column.strip() for column in location.parameters["key"].split(",")),
+    )
+
+
+def _object_url(location: Location) -> str:
+    if location.scheme == "file":
+        return f"file://{quote(location.path)}"
+    return f"s3://{location.host}/{location.path}".rstrip("/")

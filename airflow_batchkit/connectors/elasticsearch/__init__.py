@@ -1,0 +1,1 @@
+"""Elasticsearch: reading by sequence-number windows inside a point in time."""

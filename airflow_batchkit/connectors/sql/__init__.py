@@ -1,0 +1,1 @@
+"""SQL: reading by key order."""

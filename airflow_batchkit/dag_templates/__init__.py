@@ -1,0 +1,1 @@
+"""Ring 5: whole DAGs in ten lines."""

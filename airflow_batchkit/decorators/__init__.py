@@ -1,0 +1,1 @@
+"""Ring 4: ``@task.batch_pipeline``."""

@@ -1,0 +1,120 @@
+"""Records that were given up: kept with everything needed to understand them and to run them again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import msgspec
+
+if TYPE_CHECKING:
+    from airflow_batchkit.engine.sink import BatchKey, Leg, Publication
+    from airflow_batchkit.engine.source import OpenContext
+    from airflow_batchkit.engine.types import Rejection
+
+MAX_MESSAGE = 2_000
+MAX_STACK_TRACE = 8_000
+
+
+class DeadLetter(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One line of a dead-letter object.
+
+    :param job: what was running.
+    :param run: which run of it.
+    :param token: which leg.
+    :param partition: name of the partition the record came from.
+    :param batch: number of the batch, per leg and partition.
+    :param id: the record's identity in its source.
+    :param index: its index where the source is more than one.
+    :param routing: its routing value where one is set.
+    :param stage: who gave it up: ``transform`` or ``sink``.
+    :param error_class: how the error is classed.
+    :param error_type: exception class or the server's error type.
+    :param message: bounded, without the record's content.
+    :param stack_trace: bounded, trimmed in the middle.
+    :param at: when, in seconds since the epoch.
+    :param record: the record's exact bytes.
+    """
+
+    job: str
+    run: str
+    token: str
+    partition: str
+    batch: int
+    id: str
+    index: str | None = None
+    routing: str | None = None
+    stage: str
+    error_class: str
+    error_type: str
+    message: str
+    stack_trace: str = ""
+    at: float
+    record: msgspec.Raw
+
+
+def bounded(text: str, limit: int) -> str:
+    """Cut the middle out of a text that is too long: its beginning and its end tell the most."""
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]}\n… {len(text) - limit:,} characters left out …\n{text[-half:]}"
+
+
+def envelope(rejection: Rejection, *, leg: Leg, key: BatchKey, at: float | None = None) -> DeadLetter:
+    """Wrap a rejected record for storing."""
+    record = rejection.record
+    return DeadLetter(
+        job=leg.job,
+        run=leg.run,
+        token=leg.token,
+        partition=leg.partitions[key.partition],
+        batch=key.number,
+        id=record.id,
+        index=record.index,
+        routing=record.routing,
+        stage=rejection.stage,
+        error_class=rejection.error_class,
+        error_type=rejection.error_type,
+        message=bounded(rejection.message, MAX_MESSAGE),
+        stack_trace=bounded(rejection.stack_trace, MAX_STACK_TRACE),
+        at=time.time() if at is None else at,
+        record=msgspec.Raw(bytes(record.body)),
+    )
+
+
+class OpenDeadLetters(Protocol):
+    """A dead-letter place with its connections made."""
+
+    def start(self, leg: Leg) -> None:
+        """Prepare the place for this leg; fails the run at once when it cannot be written."""
+        ...
+
+    def put(self, key: BatchKey, letters: Sequence[DeadLetter]) -> None:
+        """Keep one batch's dead letters; durable on return, safe to call again. Runs in a writer thread."""
+        ...
+
+    def settle(self, publication: Publication) -> Mapping[str, Any]:
+        """Move what counts to its final place and remove the rest; may be called again.
+
+        :returns: ``place`` and ``count`` of the dead letters, as JSON types, for manifest and report.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close sockets. Never raises."""
+        ...
+
+
+@runtime_checkable
+class DeadLetterPlace(Protocol):
+    """Settings of a place for dead letters (``DeadLetters("s3://…")``): a value that opens nothing by itself."""
+
+    def open(self, context: OpenContext) -> OpenDeadLetters:
+        """Connect and look; writes nothing."""
+        ...
+
+    def serialize(self) -> dict[str, Any]:
+        """Return the settings as JSON types, without secrets."""
+        ...

@@ -1,0 +1,94 @@
+"""Saves the checkpoint: never ahead of what is durable, at most once a second, and only while this leg owns it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from airflow_batchkit.engine.checkpoint import Checkpoint, CheckpointStore, decode, encode
+from airflow_batchkit.engine.exceptions import CannotResumeError, SupersededError
+
+if TYPE_CHECKING:
+    from airflow_batchkit.engine.clock import Clock
+    from airflow_batchkit.engine.writing import Retrying
+
+SAVE_EVERY_SECONDS = 1.0
+
+
+class CheckpointKeeper:
+    """Reads, claims and saves one run's checkpoint in a store.
+
+    :param store: where it is kept.
+    :param key: under which name.
+    :param clock: where the time comes from.
+    :param retrying: wraps every call to the store; when it gives up, the leg ends rather than run ahead.
+    :param save_each: True: save at every window, not at most once a second (a sink that is not idempotent).
+    """
+
+    def __init__(
+        self, store: CheckpointStore, key: str, *, clock: Clock, retrying: Retrying, save_each: bool = False
+    ) -> None:
+        self._store = store
+        self._key = key
+        self._clock = clock
+        self._retrying = retrying
+        self._save_each = save_each
+        self._token = ""
+        self._saved_at = float("-inf")
+
+    def load(self, *, ignore_damage: bool = False) -> Checkpoint | None:
+        """Return the stored checkpoint, None when there is none.
+
+        :param ignore_damage: the run begins anew anyway: treat what cannot be read as absent.
+        :raises CannotResumeError: it is damaged or from a newer version.
+        """
+        stored = self._retrying("load of the checkpoint", lambda: self._store.load(self._key))
+        if stored is None:
+            return None
+        try:
+            checkpoint = decode(stored)
+        except CannotResumeError:
+            if ignore_damage:
+                return None
+            raise
+        return checkpoint
+
+    def claim(self, checkpoint: Checkpoint) -> None:
+        """Make this leg, named by ``checkpoint.token``, the owner of the run's progress."""
+        self._token = checkpoint.token
+        self._write(checkpoint)
+
+    def save_if_due(self, checkpoint: Checkpoint, *, before: Callable[[], None]) -> bool:
+        """Save when a second has passed since the last save (or always, where the sink asks for it).
+
+        :param before: called first: renews the target's lease, and raises when it is lost.
+        """
+        if not self._save_each and self._clock.monotonic() - self._saved_at < SAVE_EVERY_SECONDS:
+            return False
+        before()
+        self.save(checkpoint)
+        return True
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Save now.
+
+        :raises SupersededError: a newer leg has claimed the checkpoint.
+        """
+        self._still_mine()
+        self._write(checkpoint)
+
+    def _still_mine(self) -> None:
+        # There is no compare-and-set in the task state store or in Variables: read before each write. A leg that
+        # sleeps between the two is stopped by the owner record at the target, which has one.
+        stored = self._retrying("look at the checkpoint", lambda: self._store.load(self._key))
+        if stored is None:
+            raise SupersededError("the checkpoint was removed while the run went on; it stops here")
+        found = decode(stored).token
+        if found != self._token:
+            raise SupersededError(f"leg {found} took over from this leg ({self._token}); it stops here")
+
+    def _write(self, checkpoint: Checkpoint) -> None:
+        checkpoint.saved_at = self._clock.time()
+        text = encode(checkpoint)
+        self._retrying("save of the checkpoint", lambda: self._store.save(self._key, text))
+        self._saved_at = self._clock.monotonic()

@@ -1,0 +1,311 @@
+"""The loop of one leg: the only place where progress moves.
+
+::
+
+    read pages ahead → throttle → cut into batches → transform → write, with retry, until durable
+      → dead letters, durably → charge the error budget → at the end of a window: save the checkpoint
+      → tell the listeners → ask whether to stop
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_batchkit.engine.batching import Batch, Lane, Limits, Slice
+from airflow_batchkit.engine.checkpoint import Frontier
+from airflow_batchkit.engine.exceptions import (
+    ErrorBudgetExceededError,
+    PushbackError,
+    StoppedError,
+    TransientError,
+)
+from airflow_batchkit.engine.reading import Arrival, ReadAhead
+
+if TYPE_CHECKING:
+    from airflow_batchkit.engine.checkpoint import Checkpoint
+    from airflow_batchkit.engine.clock import Clock
+    from airflow_batchkit.engine.dead_letters import DeadLetter
+    from airflow_batchkit.engine.job import Job
+    from airflow_batchkit.engine.keeping import CheckpointKeeper
+    from airflow_batchkit.engine.opening import Opened
+    from airflow_batchkit.engine.stop import Stop
+    from airflow_batchkit.engine.telling import ProgressTracker, Teller
+    from airflow_batchkit.engine.throttle import Throttle
+    from airflow_batchkit.engine.transform import TransformStage
+    from airflow_batchkit.engine.types import Page
+    from airflow_batchkit.engine.watch import Watch
+    from airflow_batchkit.engine.writing import Notice, Outcome, Writers
+
+_POLL_SECONDS = 0.1
+_GRACE_SECONDS = 1.5  # SIGKILL may follow a SIGTERM after 5 s: what is in flight gets a part of that
+_ERROR_KINDS = 8
+
+
+@dataclass(slots=True)
+class Stages:
+    """What a page passes through, each made for this leg."""
+
+    reading: ReadAhead
+    throttle: Throttle
+    transform: TransformStage
+    writers: Writers
+    keeper: CheckpointKeeper
+
+
+class Loop:
+    """Moves one leg from where its checkpoint stands to the end of the source.
+
+    :param job: what is done.
+    :param opened: source, sink and dead letters.
+    :param checkpoint: brought up to date at the end of each window.
+    :param stages: what a page passes through.
+    :param limits: when a batch is full.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        opened: Opened,
+        checkpoint: Checkpoint,
+        stages: Stages,
+        *,
+        limits: Limits,
+        stop: Stop,
+        clock: Clock,
+        watch: Watch,
+        tracker: ProgressTracker,
+        teller: Teller,
+        notices: deque[Notice],
+        max_wait_in_slot: float,
+    ) -> None:
+        self._job = job
+        self._opened = opened
+        self._checkpoint = checkpoint
+        self._stages = stages
+        self._limits = limits
+        self._stop = stop
+        self._clock = clock
+        self._watch = watch
+        self._tracker = tracker
+        self._teller = teller
+        self._notices = notices
+        self._max_wait_in_slot = max_wait_in_slot
+        self._lanes: dict[int, Lane] = {}
+        self._next = checkpoint.frontier.next
+        self._rereads: Counter[int] = Counter()
+        self._due: dict[int, float] = {}
+
+    def run(self) -> None:
+        """Go on until the source is read to its end and everything is durable, or ``max_batches`` is reached.
+
+        :raises StoppedError: a stop was asked; everything up to the checkpoint is durable.
+        """
+        self._take_up_open_partitions()
+        self._open_more_partitions()
+        while self._lanes and not self._enough():
+            self._ask()
+            arrival = self._stages.reading.next(_POLL_SECONDS)
+            if arrival is not None:
+                self._take(arrival)
+            self._commit(self._stages.writers.collect(0))
+            self._begin_due_readers()
+            self._open_more_partitions()
+        self._stages.reading.stop()
+        while self._stages.writers.in_flight:
+            self._ask()
+            self._commit(self._stages.writers.collect(_POLL_SECONDS))
+
+    # reading
+
+    def _take_up_open_partitions(self) -> None:
+        for progress in self._checkpoint.frontier.open:
+            self._open_lane(progress.partition, progress.cursor)
+
+    def _open_more_partitions(self) -> None:
+        while len(self._lanes) < self._job.readers and self._next < len(self._opened.source.partitions):
+            self._open_lane(self._next, None)
+            self._next += 1
+
+    def _open_lane(self, partition: int, cursor: dict[str, object] | None) -> None:
+        self._lanes[partition] = Lane(partition, cursor, self._stages.reading.begin(partition, cursor))
+
+    def _take(self, arrival: Arrival) -> None:
+        lane = self._lanes.get(arrival.partition)
+        if lane is None or lane.reader != arrival.reader:
+            return
+        if arrival.error is not None:
+            self._read_again_later(lane, arrival.error)
+        elif arrival.page is None:
+            self._close_batch(lane)
+            lane.end()
+        else:
+            self._take_page(lane, arrival.page)
+
+    def _take_page(self, lane: Lane, page: Page) -> None:
+        self._wait("rate limit", self._stages.throttle.delay(records=len(page.records), nbytes=page.nbytes))
+        for part in lane.cut(page, self._limits):
+            if part.records:
+                self._add(lane, part)
+            if part.fills:
+                self._close_batch(lane)
+        if page.window_end is not None:
+            self._close_batch(lane)
+            lane.end_window(page.window_end)
+
+    def _read_again_later(self, lane: Lane, error: BaseException) -> None:
+        name = self._opened.source.partitions[lane.partition]
+        if not isinstance(error, TransientError):
+            raise error
+        if not lane.in_clean_window:
+            raise TransientError(
+                f"reading {name} broke off in the middle of a window that is partly written; "
+                f"the next leg reads it again from its start ({error})"
+            ) from error
+        self._rereads[lane.partition] += 1
+        tries = self._rereads[lane.partition]
+        if tries >= self._job.batch_retry.max_tries:
+            raise error
+        first, most = self._job.batch_retry.first_wait, self._job.batch_retry.max_wait
+        wait = min(first.total_seconds() * 2.0 ** min(tries - 1, 30), most.total_seconds())
+        if isinstance(error, PushbackError) and error.retry_after:
+            if error.retry_after > self._max_wait_in_slot:
+                raise error
+            wait = max(wait, error.retry_after)
+        self._teller.tell(lambda listener: listener.on_retry(f"read of {name}", error, tries, wait))
+        lane.forget_window(reader=0)
+        self._due[lane.partition] = self._clock.monotonic() + wait
+
+    def _begin_due_readers(self) -> None:
+        for partition, due in list(self._due.items()):
+            if self._clock.monotonic() >= due:
+                del self._due[partition]
+                lane = self._lanes[partition]
+                lane.forget_window(self._stages.reading.begin(partition, lane.read_cursor))
+
+    # batches
+
+    def _add(self, lane: Lane, part: Slice) -> None:
+        batch = lane.draft
+        if batch is None:
+            key = lane.next_key()
+            batch = lane.draft = Batch(key, self._opened.sink.begin(key))
+        result = self._stages.transform(part.records)
+        batch.writer.add(result.produced)
+        batch.take(part, result)
+
+    def _close_batch(self, lane: Lane) -> None:
+        batch = lane.close_draft()
+        if batch is None:
+            return
+        writers = self._stages.writers
+        while not writers.has_room(lane.partition):
+            self._ask()
+            self._commit(writers.collect(_POLL_SECONDS))
+        writers.submit(batch)
+
+    # commit
+
+    def _commit(self, outcomes: Sequence[Outcome]) -> None:
+        self._tell_notices()
+        failed = next((outcome.error for outcome in outcomes if outcome.error is not None), None)
+        for outcome in outcomes:
+            if outcome.error is None:
+                self._note_letters(outcome.letters)
+                outcome.batch.durable = True
+        if self._move_frontier():
+            self._watch.moved()
+            self._charge_budget()
+            saved = self._stages.keeper.save_if_due(self._checkpoint, before=self._opened.sink.renew)
+            if saved:
+                self._teller.tell(lambda listener: listener.on_saved(self._checkpoint))
+            progress = self._tracker.progress()
+            self._teller.tell(lambda listener: listener.on_progress(progress))
+        if failed is not None:
+            raise failed
+
+    def _move_frontier(self) -> bool:
+        moved = False
+        for partition, lane in list(self._lanes.items()):
+            counts = lane.commit()
+            if counts is not None:
+                self._checkpoint.counts.add(counts)
+                self._rereads.pop(partition, None)
+            if lane.finished:
+                del self._lanes[partition]
+            moved = moved or counts is not None or lane.finished
+        if moved:
+            lanes = sorted(self._lanes.values(), key=lambda lane: lane.partition)
+            self._checkpoint.frontier = Frontier(self._next, tuple(lane.progress for lane in lanes))
+            self._checkpoint.source = dict(self._opened.source.state)
+            self._checkpoint.sink = dict(self._opened.sink.state)
+        return moved
+
+    def _note_letters(self, letters: Sequence[DeadLetter]) -> None:
+        if not letters:
+            return
+        self._teller.tell(lambda listener: listener.on_dead_letters(letters))
+        tally = Counter(self._checkpoint.errors)
+        tally.update(letter.error_type for letter in letters)
+        self._checkpoint.errors = dict(tally.most_common(_ERROR_KINDS))
+        if self._opened.dead_letters is None and not self._job.local:
+            first = letters[0]
+            # The window is not committed: nothing keeps the record, so the cursor must not pass it.
+            raise ErrorBudgetExceededError(
+                f"record {first.id!r} of {first.partition} cannot be processed ({first.error_type}: "
+                f"{first.message}), and there is no place for dead letters; mend it, or set dead_letters and an "
+                "error budget"
+            )
+
+    def _charge_budget(self) -> None:
+        if self._job.local:
+            return
+        counts, budget = self._checkpoint.counts, self._checkpoint.budget
+        exceeded = self._job.error_budget.exceeded(
+            dead_lettered=counts.dead_lettered - budget.dead_lettered, read=counts.read - budget.read
+        )
+        if exceeded is None:
+            return
+        top = ", ".join(f"{name} × {count:,}" for name, count in list(self._checkpoint.errors.items())[:3])
+        budget.exceeded = f"error budget exceeded: {exceeded}; most frequent: {top}"
+        raise ErrorBudgetExceededError(f"{budget.exceeded}; a clear of the task opens a new budget period")
+
+    # waiting and stopping
+
+    def _ask(self) -> None:
+        self._watch.check()
+        if self._stop.asked is None:
+            return
+        deadline = time.monotonic() + _GRACE_SECONDS
+        while self._stages.writers.in_flight and time.monotonic() < deadline:
+            self._commit(self._stages.writers.collect(_POLL_SECONDS))
+        self._stop.raise_if_asked()
+
+    def _wait(self, reason: str, seconds: float) -> None:
+        if seconds <= 0:
+            return
+        if seconds > self._max_wait_in_slot:
+            raise StoppedError(f"{reason}: {seconds:,.0f} s to wait", seconds)
+        if seconds > 1:
+            self._teller.tell(lambda listener: listener.on_waiting(reason, seconds))
+        end = self._clock.monotonic() + seconds
+        while (left := end - self._clock.monotonic()) > 0 and self._stop.asked is None:
+            self._commit(self._stages.writers.collect(min(left, _POLL_SECONDS)))
+        self._watch.waited(seconds)
+        self._tracker.waited(seconds)
+
+    def _enough(self) -> bool:
+        return self._job.max_batches is not None and self._checkpoint.counts.batches >= self._job.max_batches
+
+    def _tell_notices(self) -> None:
+        while self._notices:
+            notice = self._notices.popleft()
+            self._checkpoint.counts.retries += 1
+            self._teller.tell(
+                lambda listener, notice=notice: listener.on_retry(  # type: ignore[misc]  # bound in the loop
+                    notice.what, notice.error, notice.tries, notice.wait
+                )
+            )

@@ -1,0 +1,381 @@
+"""One leg from its beginning to its end: decide, open, claim, loop, publish; or leave so that the next can go on."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_batchkit.engine.batching import Limits
+from airflow_batchkit.engine.clock import Clock, SystemClock
+from airflow_batchkit.engine.exceptions import (
+    ReconciliationError,
+    StoppedError,
+    SupersededError,
+    TargetHeldError,
+    TransientError,
+)
+from airflow_batchkit.engine.keeping import CheckpointKeeper
+from airflow_batchkit.engine.loop import Loop, Stages
+from airflow_batchkit.engine.opening import Opened, next_checkpoint, open_all
+from airflow_batchkit.engine.reading import ReadAhead
+from airflow_batchkit.engine.report import Plan, Report, count_dict, make_report
+from airflow_batchkit.engine.resumption import decide
+from airflow_batchkit.engine.sink import Leg, Publication
+from airflow_batchkit.engine.stop import Stop
+from airflow_batchkit.engine.telling import ProgressTracker, Teller
+from airflow_batchkit.engine.throttle import Throttle
+from airflow_batchkit.engine.transform import TransformStage
+from airflow_batchkit.engine.types import Sizing
+from airflow_batchkit.engine.values import plain
+from airflow_batchkit.engine.watch import Watch
+from airflow_batchkit.engine.writing import Notice, Retrying, Writers
+
+if TYPE_CHECKING:
+    from airflow_batchkit.engine.checkpoint import Checkpoint, CheckpointStore
+    from airflow_batchkit.engine.connections import Connections
+    from airflow_batchkit.engine.job import Job, RunIdentity
+    from airflow_batchkit.engine.listener import Listener
+    from airflow_batchkit.engine.resumption import Decision
+
+WRITES_IN_FLIGHT = 3
+_FIRST_PAUSE = 30.0
+_LONGEST_PAUSE = 600.0
+
+
+class Pipeline:
+    """Runs a job for one leg.
+
+    :param job: what to do.
+    :param identity: which run this is.
+    :param store: where the checkpoint is kept.
+    :param key: its name there; LOCAL and partial runs add their mode to it.
+    :param connections: makes clients.
+    :param stop: how to ask the leg to stop. Default: nobody does.
+    :param listeners: who looks on.
+    :param environment: more facts for the start block (Airflow's version, the host).
+    :param max_wait_in_slot: seconds; a longer wait ends the leg instead, to come back later. Default 60.
+    :param max_stuck_legs: legs in a row that may fail at one cursor before the failure counts. Default 3.
+    :param max_legs: legs that one run may have. Default 200.
+    :param clock: where the time comes from.
+    :param log: where the engine says what it does.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        *,
+        identity: RunIdentity,
+        store: CheckpointStore,
+        key: str,
+        connections: Connections,
+        stop: Stop | None = None,
+        listeners: Sequence[Listener] = (),
+        environment: Mapping[str, Any] | None = None,
+        max_wait_in_slot: float = 60.0,
+        max_stuck_legs: int = 3,
+        max_legs: int = 200,
+        clock: Clock | None = None,
+        log: logging.Logger | None = None,
+    ) -> None:
+        self._job = job
+        self._identity = identity
+        self._store = store
+        self._connections = connections
+        self._stop = stop or Stop()
+        self._environment = dict(environment or {})
+        self._max_wait_in_slot = max_wait_in_slot
+        self._max_stuck_legs = max_stuck_legs
+        self._max_legs = max_legs
+        self._clock = clock or SystemClock()
+        self._log = log or logging.getLogger("airflow_batchkit")
+        self._teller = Teller(listeners, self._log)
+        self._notices: deque[Notice] = deque()
+        self._keeper = CheckpointKeeper(
+            store,
+            key if job.mode == "real" else f"{key}.{job.mode}",
+            clock=self._clock,
+            retrying=self._retrying(job.timeouts.request.total_seconds()),
+            save_each=not job.sink.idempotent,
+        )
+
+    def run(self) -> Report:
+        """Run until the source is read and the output published.
+
+        :returns: the final report; the stored one when the run was complete already.
+        :raises StoppedError: the leg ended before the run did; ``resume_after`` says when to go on.
+        :raises TransientError: nothing could be begun, or the run is stuck at one cursor.
+        :raises PermanentError: a person has to look.
+        :raises SupersededError: a newer leg took over.
+        """
+        stored, decision = self._decide()
+        self._log.info("%s", decision.reason)
+        if decision.action == "done" and stored is not None and stored.report is not None:
+            return Report.from_dict(stored.report)
+        started_at = stored.started_at if decision.action == "resume" and stored else self._clock.time()
+        opened = open_all(
+            self._job,
+            connections=self._connections,
+            started_at=started_at,
+            stored=stored if decision.action == "resume" else None,
+            log=self._log,
+        )
+        try:
+            checkpoint, leg = next_checkpoint(
+                self._job,
+                self._identity,
+                opened,
+                decision=decision,
+                stored=stored,
+                clock=self._clock,
+                started_at=started_at,
+            )
+            self._claim(opened, checkpoint, leg)
+            self._teller.tell(
+                lambda listener: listener.on_start(self._facts(opened, checkpoint, leg, decision))
+            )
+            return self._go(opened, checkpoint, leg)
+        except Exception as error:
+            failure = error  # the name of an except clause is gone when the lambda runs
+            self._teller.tell(lambda listener: listener.on_failure(failure))
+            raise
+        finally:
+            opened.close()
+
+    def plan(self) -> Plan:
+        """Look at what a run would do; claims, reads and writes nothing.
+
+        :raises UsageError: the settings do not fit what is there.
+        """
+        stored, decision = self._decide()
+        opened = open_all(
+            self._job,
+            connections=self._connections,
+            started_at=self._clock.time(),
+            stored=stored if decision.action == "resume" else None,
+            log=self._log,
+        )
+        try:
+            return Plan(
+                decision=decision.reason,
+                settings=plain(self._job),
+                source=plain(opened.source.environment),
+                sink=plain(opened.sink.environment),
+                partitions=len(opened.source.partitions),
+                total=opened.source.total,
+                already_read=stored.counts.read if decision.action == "resume" and stored else 0,
+            )
+        finally:
+            opened.close()
+
+    # before the loop
+
+    def _decide(self) -> tuple[Checkpoint | None, Decision]:
+        stored = self._keeper.load(ignore_damage=self._identity.restart)
+        decision = decide(stored, self._identity, mode=self._job.mode, now=self._clock.time())
+        return stored, decision
+
+    def _claim(self, opened: Opened, checkpoint: Checkpoint, leg: Leg) -> None:
+        try:
+            opened.sink.start(leg)
+        except TargetHeldError as held:
+            raise StoppedError(str(held), held.retry_after) from held
+        if opened.dead_letters is not None:
+            opened.dead_letters.start(leg)
+        self._keeper.claim(checkpoint)
+
+    def _facts(self, opened: Opened, checkpoint: Checkpoint, leg: Leg, decision: Decision) -> dict[str, Any]:
+        total = opened.source.total
+        return {
+            "job": leg.job,
+            "run": leg.run,
+            "leg": checkpoint.legs,
+            "token": leg.token,
+            "generation": leg.generation,
+            "mode": leg.mode,
+            "begins": decision.reason,
+            "checkpoint": self._store.description,
+            "total": "unknown" if total is None else f"{'' if total.exact else '~'}{total.records:,}",
+            "partitions": len(leg.partitions),
+            "settings": plain(self._job),
+            "source": plain(opened.source.environment),
+            "sink": plain(opened.sink.environment),
+            "environment": plain(self._environment),
+        }
+
+    def _retrying(self, total_seconds: float) -> Retrying:
+        return Retrying(
+            self._job.batch_retry,
+            total_seconds=total_seconds,
+            stop=self._stop,
+            max_wait_in_slot=self._max_wait_in_slot,
+            notify=self._notices.append,
+        )
+
+    # the loop and its ends
+
+    def _go(self, opened: Opened, checkpoint: Checkpoint, leg: Leg) -> Report:
+        tracker = ProgressTracker(checkpoint, opened.source.total, self._clock)
+        began_at = checkpoint.counts.read
+        try:
+            self._loop(opened, checkpoint, leg, tracker)
+            return self._finish(opened, checkpoint, tracker)
+        except SupersededError:
+            raise
+        except StoppedError as stopped:
+            self._leave(opened, checkpoint, tracker, pause=stopped.resume_after)
+            raise
+        except TransientError as error:
+            pause = self._pause(checkpoint, error, moved=checkpoint.counts.read > began_at)
+            self._leave(opened, checkpoint, tracker, pause=pause)
+            if pause is None:
+                raise
+            raise StoppedError(f"{type(error).__name__}: {error}", pause) from error
+        except Exception:
+            checkpoint.status = "failed"
+            self._leave(opened, checkpoint, tracker, pause=None)
+            opened.sink.release()
+            raise
+
+    def _loop(self, opened: Opened, checkpoint: Checkpoint, leg: Leg, tracker: ProgressTracker) -> None:
+        job = self._job
+        limits = Limits.of(job.batch, job.sink)
+        throttle = Throttle(job.throttle, self._clock)
+        stages = Stages(
+            reading=ReadAhead(opened.source, _sizing(limits, throttle)),
+            throttle=throttle,
+            transform=TransformStage(job.transform),
+            writers=Writers(
+                WRITES_IN_FLIGHT,
+                one_per_partition=job.sink.one_write_per_partition,
+                leg=leg,
+                dead_letters=opened.dead_letters,
+                retrying=self._retrying(job.timeouts.batch.total_seconds()),
+            ),
+            keeper=self._keeper,
+        )
+        loop = Loop(
+            job,
+            opened,
+            checkpoint,
+            stages,
+            limits=limits,
+            stop=self._stop,
+            clock=self._clock,
+            watch=Watch(job.timeouts, self._clock, active_before=checkpoint.active_seconds),
+            tracker=tracker,
+            teller=self._teller,
+            notices=self._notices,
+            max_wait_in_slot=self._max_wait_in_slot,
+        )
+        try:
+            loop.run()
+        finally:
+            stages.reading.stop()
+            stages.writers.stop()
+
+    def _finish(self, opened: Opened, checkpoint: Checkpoint, tracker: ProgressTracker) -> Report:
+        counts = checkpoint.counts
+        if self._job.local:
+            counts.skipped = counts.produced
+        difference = counts.difference()
+        if difference is not None:
+            raise ReconciliationError(
+                f"{difference}; nothing is published, the staged parts stay for inspection"
+            )
+        tracker.touch()
+        opened.sink.renew()
+        self._keeper.save(checkpoint)
+        if self._job.local:
+            report = self._report(checkpoint, status="skipped", published={}, letters={})
+        else:
+            report = self._publish(opened, checkpoint, tracker)
+        self._teller.tell(lambda listener: listener.on_finish(report))
+        return report
+
+    def _publish(self, opened: Opened, checkpoint: Checkpoint, tracker: ProgressTracker) -> Report:
+        self._stop.raise_if_asked()
+        self._teller.tell(lambda listener: listener.on_publishing())
+        letters = self._settle_dead_letters(opened, checkpoint)
+        publication = self._publication(checkpoint, notes={**opened.source.state, "dead_letters": letters})
+        published = self._retrying(self._job.timeouts.run.total_seconds())(
+            "publish", lambda: opened.sink.publish(publication)
+        )
+        tracker.touch()
+        report = self._report(checkpoint, status="completed", published=published, letters=letters)
+        checkpoint.status = "completed"
+        checkpoint.report = report.to_dict()
+        self._keeper.save(checkpoint)
+        opened.sink.release()
+        return report
+
+    def _settle_dead_letters(self, opened: Opened, checkpoint: Checkpoint) -> Mapping[str, Any]:
+        place = opened.dead_letters
+        if place is None:
+            return {}
+        publication = self._publication(checkpoint, notes={})
+        letters = self._retrying(self._job.timeouts.run.total_seconds())(
+            "settling of the dead letters", lambda: place.settle(publication)
+        )
+        if letters.get("count") != checkpoint.counts.dead_lettered:
+            raise ReconciliationError(
+                f"{checkpoint.counts.dead_lettered:,} records were dead-lettered, but {letters.get('count')} dead "
+                "letters are kept; nothing is published"
+            )
+        return letters
+
+    def _publication(self, checkpoint: Checkpoint, *, notes: Mapping[str, Any]) -> Publication:
+        return Publication(
+            frontier=checkpoint.frontier,
+            counts=count_dict(checkpoint.counts),
+            fingerprints=checkpoint.fingerprints,
+            notes={"started_at": checkpoint.started_at, "legs": checkpoint.legs, **notes},
+            stop_asked=lambda: self._stop.asked,
+        )
+
+    def _report(
+        self, checkpoint: Checkpoint, *, status: str, published: Mapping[str, Any], letters: Mapping[str, Any]
+    ) -> Report:
+        return make_report(
+            checkpoint,
+            job=self._job.name,
+            status=status,
+            published=published,
+            dead_letters=letters,
+            finished_at=self._clock.time(),
+        )
+
+    def _pause(self, checkpoint: Checkpoint, error: TransientError, *, moved: bool) -> float | None:
+        """Decide whether a transient failure is sat out (seconds until the next leg) or counts (None)."""
+        checkpoint.stuck_legs = 0 if moved else checkpoint.stuck_legs + 1
+        if checkpoint.stuck_legs >= self._max_stuck_legs:
+            checkpoint.stuck_legs = 0
+            return None
+        if checkpoint.legs >= self._max_legs:
+            return None
+        asked = getattr(error, "retry_after", None) or 0.0
+        return max(asked, min(_FIRST_PAUSE * 2.0**checkpoint.stuck_legs, _LONGEST_PAUSE))
+
+    def _leave(
+        self, opened: Opened, checkpoint: Checkpoint, tracker: ProgressTracker, *, pause: float | None
+    ) -> None:
+        """Save what is durable on the way out; a failure to do so must not hide why the leg ends."""
+        tracker.touch()
+        try:
+            opened.sink.renew(for_seconds=pause or 0.0)
+            self._keeper.save(checkpoint)
+        except SupersededError:
+            raise
+        except Exception:  # noqa: BLE001  # the reason why the leg ends is being raised already
+            self._log.exception("the last save of this leg failed; the next goes on from the save before it")
+
+
+def _sizing(limits: Limits, throttle: Throttle) -> Sizing:
+    wishes = Sizing(batch_records=limits.max_records, batch_bytes=limits.max_bytes)
+    return Sizing(
+        batch_records=wishes.batch_records,
+        batch_bytes=wishes.batch_bytes,
+        page_records=min(wishes.page_records, throttle.page_records or wishes.page_records),
+        page_bytes=min(wishes.page_bytes, limits.max_bytes, throttle.page_bytes or wishes.page_bytes),
+    )

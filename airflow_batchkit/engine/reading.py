@@ -1,0 +1,103 @@
+"""Reading ahead: one daemon thread per open partition, together never holding more than a few megabytes."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow_batchkit.engine.source import OpenSource
+    from airflow_batchkit.engine.types import Cursor, Page, Sizing
+
+READ_AHEAD_BYTES = 12 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What a reader delivers: a page, or the partition's end (``page`` is None), or the error that ended it.
+
+    :param reader: which reader; after an error the partition gets a new one, and late pages of the old are void.
+    :param partition: position of the partition.
+    :param page: the page, None at the end.
+    :param error: what ended the reader.
+    """
+
+    reader: int
+    partition: int
+    page: Page | None = None
+    error: BaseException | None = None
+
+
+class ReadAhead:
+    """Runs the readers and queues their pages for the loop.
+
+    :param source: the opened source.
+    :param sizing: wishes for windows and pages.
+    :param max_bytes: readers wait while this much is queued; a single larger page passes when nothing is queued.
+    """
+
+    def __init__(self, source: OpenSource, sizing: Sizing, *, max_bytes: int = READ_AHEAD_BYTES) -> None:
+        self._source = source
+        self._sizing = sizing
+        self._max_bytes = max_bytes
+        self._changed = threading.Condition()
+        self._queue: deque[Arrival] = deque()
+        self._queued_bytes = 0
+        self._stopped = False
+        self._readers = 0
+
+    def begin(self, partition: int, after: Cursor | None) -> int:
+        """Start reading a partition strictly after a cursor; return the reader's number."""
+        self._readers += 1
+        reader = self._readers
+        thread = threading.Thread(
+            target=self._read,
+            args=(reader, partition, after),
+            name=f"batchkit-read-{self._source.partitions[partition]}",
+            daemon=True,
+        )
+        thread.start()
+        return reader
+
+    def next(self, timeout: float) -> Arrival | None:
+        """Return the next arrival, None when there is none within ``timeout`` seconds."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: bool(self._queue), timeout):
+                return None
+            arrival = self._queue.popleft()
+            if arrival.page is not None:
+                self._queued_bytes -= arrival.page.nbytes
+            self._changed.notify_all()
+            return arrival
+
+    def stop(self) -> None:
+        """Let the readers end at their next page; their late pages are dropped."""
+        with self._changed:
+            self._stopped = True
+            self._queue.clear()
+            self._changed.notify_all()
+
+    def _read(self, reader: int, partition: int, after: Cursor | None) -> None:
+        try:
+            for page in self._source.read(partition, after, self._sizing):
+                if not self._put(Arrival(reader, partition, page)):
+                    return
+        except BaseException as error:  # noqa: BLE001  # handed to the loop, which raises it in the main thread
+            self._put(Arrival(reader, partition, error=error))
+        else:
+            self._put(Arrival(reader, partition))
+
+    def _put(self, arrival: Arrival) -> bool:
+        nbytes = 0 if arrival.page is None else arrival.page.nbytes
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._stopped or not self._queue or self._queued_bytes + nbytes <= self._max_bytes
+            )
+            if self._stopped:
+                return False
+            self._queue.append(arrival)
+            self._queued_bytes += nbytes
+            self._changed.notify_all()
+            return True

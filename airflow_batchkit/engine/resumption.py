@@ -1,0 +1,104 @@
+"""Decides what a new leg does with the checkpoint it finds. A pure function, so that every row can be tested."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from airflow_batchkit.engine.exceptions import CannotResumeError, ErrorBudgetExceededError
+
+if TYPE_CHECKING:
+    from airflow_batchkit.engine.checkpoint import Checkpoint
+    from airflow_batchkit.engine.job import RunIdentity
+
+HOW_TO_RESTART = "to begin anew, restart the run (when_cleared='restart' and clear, or --restart)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What to do.
+
+    :param action: ``begin``, ``resume`` or ``done``.
+    :param reason: one line for the log.
+    :param new_budget_period: a person cleared a failed run: the error budget is full again.
+    """
+
+    action: str
+    reason: str
+    new_budget_period: bool = False
+
+
+def decide(stored: Checkpoint | None, identity: RunIdentity, *, mode: str, now: float) -> Decision:
+    """Decide by identity, age and status; the fingerprints are compared later, once the source is open.
+
+    :param stored: the checkpoint that was found.
+    :param identity: which run this is.
+    :param mode: ``real``, ``partial`` or ``local``.
+    :param now: seconds since the epoch.
+    :raises CannotResumeError: the checkpoint is of another mode, or too old.
+    :raises ErrorBudgetExceededError: the run failed on its error budget and nobody cleared it.
+    """
+    if stored is None:
+        return Decision(action="begin", reason="no checkpoint: the run begins")
+    if identity.restart:
+        return Decision(action="begin", reason="restart was asked: the checkpoint is not used")
+    if stored.run != identity.run:
+        return Decision(
+            action="begin", reason=f"the checkpoint is of another run ({stored.run}): this run begins"
+        )
+    cleared = stored.clear_marker != identity.clear_marker
+    if stored.status == "completed":
+        if cleared:
+            return Decision(action="begin", reason="cleared after it completed: the run begins anew")
+        return Decision(action="done", reason="the run is complete already: the stored report is returned")
+    if cleared and identity.when_cleared == "restart":
+        return Decision(action="begin", reason="cleared with when_cleared='restart': the run begins anew")
+    _refuse_what_does_not_fit(stored, identity, mode=mode, now=now)
+    if stored.budget.exceeded and not cleared:
+        raise ErrorBudgetExceededError(
+            f"{stored.budget.exceeded}; a clear of the task opens a new budget period"
+        )
+    return Decision(
+        action="resume",
+        reason=f"resumes after {stored.counts.read:,} records (leg {stored.legs + 1})",
+        new_budget_period=cleared,
+    )
+
+
+def _refuse_what_does_not_fit(stored: Checkpoint, identity: RunIdentity, *, mode: str, now: float) -> None:
+    if stored.mode != mode:
+        raise CannotResumeError(
+            f"the checkpoint is of a {stored.mode} run, this is a {mode} run; {HOW_TO_RESTART}"
+        )
+    age = timedelta(seconds=max(0.0, now - stored.saved_at))
+    if age > identity.max_checkpoint_age:
+        raise CannotResumeError(
+            f"the checkpoint is {age.days} days old, at most {identity.max_checkpoint_age.days} are allowed; "
+            f"{HOW_TO_RESTART}"
+        )
+
+
+def compare_fingerprints(stored: Mapping[str, str], current: Mapping[str, str]) -> None:
+    """Refuse to go on with a cursor that means something else now.
+
+    :raises CannotResumeError: names what differs.
+    """
+    differing = sorted(
+        name for name in stored.keys() | current.keys() if stored.get(name) != current.get(name)
+    )
+    if differing:
+        raise CannotResumeError(
+            f"changed since the checkpoint: {', '.join(differing)}; going on would mix two jobs' output. "
+            f"Undo the change to resume; {HOW_TO_RESTART}"
+        )
+
+
+def generation_of(run: str, clear_marker: str, fingerprints: Mapping[str, str]) -> str:
+    """Name a run's output: 8 hex digits of run, clear marker and fingerprints."""
+    text = "\n".join(
+        [run, clear_marker, *(f"{name}={value}" for name, value in sorted(fingerprints.items()))]
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -1,0 +1,177 @@
+"""The transform stage: documents in, documents out, each failure kept to its own record.
+
+A transform is called with the decoded document, and with the :class:`Record` too when it takes two arguments.
+It returns
+
+- a document: it replaces the record's body;
+- ``None``: the record is *filtered*, on purpose;
+- several documents (a list, a generator): the record becomes several, whose ids are ``<id>-1``, ``<id>-2``, …
+
+What it raises sends that one record to the dead letters, with its stack trace.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_batchkit.engine.exceptions import BatchkitError, RecordError
+from airflow_batchkit.engine.types import Record, Rejection
+from airflow_batchkit.engine.values import plain, qualified_name
+
+if TYPE_CHECKING:
+    from airflow_batchkit.engine.job import Transform
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+_decode = msgspec.json.Decoder(dict).decode
+
+
+@dataclass(slots=True)
+class TransformResult:
+    """What became of some records.
+
+    :param produced: for the sink.
+    :param transformed: records that became one or more others.
+    :param filtered: records for which the transform returned nothing.
+    :param rejected: records whose transform failed.
+    """
+
+    produced: list[Record] = field(default_factory=list)
+    transformed: int = 0
+    filtered: int = 0
+    rejected: list[Rejection] = field(default_factory=list)
+
+
+class TransformStage:
+    """Calls the user's function for each record.
+
+    :param transform: the user's function; None hands the records on untouched.
+    """
+
+    def __init__(self, transform: Transform | None) -> None:
+        self._transform = transform
+        self._call = _with_two_arguments(transform)
+
+    def __call__(self, records: Sequence[Record]) -> TransformResult:
+        """Transform some records, in order."""
+        if self._transform is None:
+            return TransformResult(produced=list(records), transformed=len(records))
+        result = TransformResult()
+        for record in records:
+            try:
+                produced = self._one(record)
+            except Exception as error:
+                if isinstance(error, BatchkitError) and not isinstance(error, RecordError):
+                    raise
+                result.rejected.append(_rejection(record, error))
+                continue
+            if produced:
+                result.transformed += 1
+                result.produced.extend(produced)
+            else:
+                result.filtered += 1
+        return result
+
+    def _one(self, record: Record) -> list[Record]:
+        document = _decode(record.body)
+        returned: object = self._call(document, record)
+        if returned is None:
+            return []
+        if isinstance(returned, Mapping):
+            return [msgspec.structs.replace(record, body=_encode(returned))]
+        if isinstance(returned, Iterable) and not isinstance(returned, str | bytes):
+            return [
+                msgspec.structs.replace(record, id=f"{record.id}-{position}", body=_encode(_document(item)))
+                for position, item in enumerate(returned, start=1)
+            ]
+        raise RecordError(
+            f"the transform returned {type(returned).__name__}, not a document, several, or None"
+        )
+
+
+def _document(item: object) -> Mapping[str, Any]:
+    if isinstance(item, Mapping):
+        return item
+    raise RecordError(f"the transform returned a list that holds {type(item).__name__}, not only documents")
+
+
+def _rejection(record: Record, error: Exception) -> Rejection:
+    return Rejection(
+        record=record,
+        stage="transform",
+        error_class="record",
+        error_type=type(error).__qualname__,
+        message=str(error),
+        stack_trace="".join(traceback.format_exception(error)),
+    )
+
+
+def _with_two_arguments(transform: Transform | None) -> Callable[[dict[str, Any], Record], object]:
+    if transform is None:
+        return lambda document, _record: document
+    if _takes_two(transform):
+        return transform
+    return lambda document, _record: transform(document)
+
+
+def _takes_two(transform: Transform) -> bool:
+    try:
+        parameters = inspect.signature(transform).parameters.values()
+    except (TypeError, ValueError):  # some C functions have no signature
+        return False
+    positional = [
+        parameter
+        for parameter in parameters
+        if parameter.kind in {parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD}
+        and parameter.default is parameter.empty
+    ]
+    return len(positional) >= 2  # noqa: PLR2004  # the document, and the record
+
+
+def transform_fingerprint(transform: Transform | None) -> str:
+    """Return a short hash that changes when the function's code, defaults or bound values change.
+
+    Functions that it calls are not looked into: ``docs/limits.md`` says so.
+    """
+    if transform is None:
+        return "none"
+    digest = hashlib.sha256()
+    _feed(digest, transform)
+    return digest.hexdigest()[:12]
+
+
+def _feed(digest: hashlib._Hash, function: object) -> None:
+    digest.update(qualified_name(function).encode())
+    if isinstance(function, functools.partial):
+        _feed(digest, function.func)
+        digest.update(repr(plain([list(function.args), function.keywords])).encode())
+        return
+    # An object with a __call__ of its own is known by that method's code.
+    target = function if hasattr(function, "__code__") else vars(type(function)).get("__call__")
+    code = getattr(target, "__code__", None)
+    if isinstance(code, CodeType):
+        _feed_code(digest, code)
+    digest.update(repr(plain(getattr(target, "__defaults__", None) or [])).encode())
+    for cell in getattr(target, "__closure__", None) or ():
+        digest.update(repr(plain(cell.cell_contents)).encode())
+
+
+def _feed_code(digest: hashlib._Hash, code: CodeType) -> None:
+    # Not the constants' repr as a whole: nested code objects carry addresses, and sets have no fixed order.
+    digest.update(code.co_code)
+    digest.update(repr((code.co_names, code.co_varnames, code.co_freevars)).encode())
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            _feed_code(digest, constant)
+        elif isinstance(constant, frozenset):
+            digest.update(repr(sorted(map(repr, constant))).encode())
+        else:
+            digest.update(repr(constant).encode())

@@ -1,0 +1,113 @@
+"""The few things that flow between the stages: records, pages, cursors, and how large they should be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import msgspec
+
+Body: TypeAlias = bytes | msgspec.Raw
+"""One JSON object as bytes; ``msgspec.Raw`` when it is a slice of the page it came in."""
+
+Cursor: TypeAlias = Mapping[str, Any]
+"""Small JSON object, opaque to the engine: resume strictly *after* it. Always the end of a window."""
+
+
+class Record(msgspec.Struct, gc=False):
+    """One item from a source. Its body stays bytes unless somebody transforms it.
+
+    :param id: identity inside its source (an Elasticsearch ``_id``, a SQL key written as text).
+    :param body: the record as one JSON object, exactly as the source holds it.
+    :param routing: Elasticsearch routing value where one is set.
+    :param index: set only where the source is more than one index: ``id`` alone is no identity there.
+    :param version: set where the source must tell versions of one record apart.
+    """
+
+    id: str
+    body: Body
+    routing: str | None = None
+    index: str | None = None
+    version: int | None = None
+
+
+@dataclass(slots=True)
+class Page:
+    """What a source delivered in one answer.
+
+    :param records: in the partition's declared order; may be empty.
+    :param nbytes: size of the records in bytes, as held in memory.
+    :param window_end: the cursor to resume after when this page is the last of a window, else None.
+    :param cursor_at: for sources that can resume after *any* record: the cursor after ``records[i]``.
+        The engine then ends a window wherever it closes a batch. Such a source leaves ``window_end`` None.
+    """
+
+    records: list[Record]
+    nbytes: int
+    window_end: Cursor | None = None
+    cursor_at: Callable[[int], Cursor] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Total:
+    """How many records a source will deliver, as far as it knows.
+
+    :param records: the number.
+    :param exact: False for an estimate (a planner's guess, a source that changes).
+    """
+
+    records: int
+    exact: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizing:
+    """How large windows and pages should be; a source treats every number as a wish except where noted.
+
+    :param batch_records: at most this many records in a window that the source cuts itself; None: no limit.
+    :param batch_bytes: bytes of a window that the source cuts itself.
+    :param page_records: never more records than this in one page (a rate limit needs small steps).
+    :param page_bytes: bytes to aim at for one page.
+    :param window_seconds: reading one window should not take much longer.
+    """
+
+    batch_records: int | None
+    batch_bytes: int
+    page_records: int = 10_000
+    page_bytes: int = 3 * 1024 * 1024
+    window_seconds: float = 2.0
+
+
+@dataclass(slots=True)
+class Rejection:
+    """One record that was given up, and why.
+
+    :param record: the record as it was read (before the transform).
+    :param stage: ``"transform"`` or ``"sink"``.
+    :param error_class: ``record``, ``permanent``, …: how the connector's error table classes it.
+    :param error_type: exception class, or the server's own name for the error.
+    :param message: one line, bounded, without the record's content.
+    :param stack_trace: where it happened; empty for errors that a server reported.
+    """
+
+    record: Record
+    stage: str
+    error_class: str
+    error_type: str
+    message: str
+    stack_trace: str = ""
+
+
+@dataclass(slots=True)
+class WriteResult:
+    """What became of one batch: every record handed to the writer is in exactly one of the three.
+
+    :param written: durable now.
+    :param unchanged: the sink already had them, equal.
+    :param rejected: given up by the sink, one by one.
+    """
+
+    written: int = 0
+    unchanged: int = 0
+    rejected: list[Rejection] = field(default_factory=list)

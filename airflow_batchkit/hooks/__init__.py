@@ -1,0 +1,1 @@
+"""Ring 2: connections resolved through Airflow's hooks."""

@@ -1,0 +1,147 @@
+"""From an incident to a Slack message: readable, within Slack's limits, and harmless whatever an error's text holds."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_batchkit.engine.values import plain
+
+if TYPE_CHECKING:
+    from airflow_batchkit.notifications.incident import Incident
+    from airflow_batchkit.notifications.standing import Standing
+
+MAX_SECTION = 3000
+MAX_HEADER = 150
+MAX_ERROR = 1000
+MAX_FACT = 200
+_CUT = " … left out … "
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+# Slack obeys `<!channel>` only, which escaping stops; clients and bots that link bare names would obey these.
+_MENTION = re.compile(r"@(?=channel\b|here\b|everyone\b)", re.IGNORECASE)
+_HAPPENED = {
+    "task_failed": "failed",
+    "run_failed": "the run failed",
+    "deadline_missed": "is late",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """What is sent to Slack.
+
+    :param text: the whole message in short, for notifications and screen readers.
+    :param blocks: the message as Block Kit lays it out.
+    """
+
+    text: str
+    blocks: list[dict[str, Any]]
+
+
+def render(incident: Incident, standing: Standing | None = None) -> Message:
+    """Write a message.
+
+    :param incident: what happened.
+    :param standing: how far the job was.
+    """
+    title = fit(f"{_subject(incident)} {_HAPPENED[incident.kind]}", MAX_HEADER)
+    facts = [
+        (label, fit(" ".join(fact.split()), MAX_ERROR if label == "Error" else MAX_FACT))
+        for label, fact in _facts(incident, standing)
+        if fact
+    ]
+    links = _links(incident)
+    blocks: list[dict[str, Any]] = [
+        {"type": "header", "text": {"type": "plain_text", "text": title}},
+        _section("\n".join(f"*{label}:* {fact}" for label, fact in facts)),
+    ]
+    if incident.stack_trace:
+        blocks.append(_section(f"```\n{_code(incident.stack_trace)}\n```"))
+    if links:
+        blocks.append(_section(" · ".join(f"<{_url(url)}|{label}>" for label, url in links)))
+    lines = [
+        title,
+        *(f"{label}: {fact}" for label, fact in facts),
+        *(f"{label}: {_url(url)}" for label, url in links),
+    ]
+    return Message(text="\n".join(lines), blocks=blocks)
+
+
+def fit(text: str, limit: int) -> str:
+    """Escape a text for Slack and cut its middle out where it is longer than allowed.
+
+    :param text: as it came; secrets that Airflow knows are masked.
+    :param limit: characters after escaping.
+    """
+    pieces = [_ENTITIES.get(character, character) for character in _clean(text)]
+    if sum(map(len, pieces)) <= limit:
+        return "".join(pieces)
+    room = limit - len(_CUT)
+    return _taken(pieces, room // 2) + _CUT + _taken(pieces[::-1], room // 2, backwards=True)
+
+
+def _taken(pieces: list[str], room: int, *, backwards: bool = False) -> str:
+    taken: list[str] = []
+    for piece in pieces:
+        room -= len(piece)
+        if room < 0:
+            break
+        taken.append(piece)
+    return "".join(reversed(taken) if backwards else taken)
+
+
+def _subject(incident: Incident) -> str:
+    # A missed deadline is the run's, also where the message points to one of its tasks.
+    if incident.task_id is None or incident.kind != "task_failed":
+        return incident.dag_id
+    mapped = "" if incident.map_index is None else f"[{incident.map_index}]"
+    return f"{incident.dag_id}.{incident.task_id}{mapped}"
+
+
+def _facts(incident: Incident, standing: Standing | None) -> list[tuple[str, str | None]]:
+    error: str | None = ": ".join(part for part in (incident.error_type, incident.error_message) if part)
+    if incident.kind == "task_failed" and not error:
+        error = "none is known: the process was killed, ran out of memory, or its worker was lost"
+    trial = None if incident.try_number is None else str(incident.try_number)
+    if trial is not None and incident.tries is not None:
+        trial += f" of {incident.tries}"
+    return [
+        ("Error", error),
+        ("Where it stands", None if standing is None else standing.line),
+        ("Cursor", None if standing is None else standing.cursor),
+        ("Run", incident.run_id),
+        ("Logical date", incident.logical_date),
+        ("Last task" if incident.kind == "run_failed" else "Task", incident.task_id),
+        ("Try", trial),
+        ("Reason", incident.reason),
+        ("Deadline", incident.deadline),
+        ("State of the run", incident.run_state),
+    ]
+
+
+def _links(incident: Incident) -> list[tuple[str, str]]:
+    links = (("Log of the task", incident.log_url), ("Run", incident.run_url))
+    return [(label, url) for label, url in links if url]
+
+
+def _section(text: str) -> dict[str, Any]:
+    # Verbatim: Slack itself makes no mention or link of a name or an address in the text.
+    return {"type": "section", "text": {"type": "mrkdwn", "text": text, "verbatim": True}}
+
+
+def _code(text: str) -> str:
+    # Three backticks would end the code block early.
+    return fit(text.replace("```", "'''"), MAX_SECTION - len("```\n\n```"))
+
+
+def _url(url: str) -> str:
+    return "".join(_ENTITIES.get(character, character) for character in url).replace("|", "%7C")
+
+
+def _clean(text: str) -> str:
+    """Mask secrets, passwords in URLs, and names that would call everybody."""
+    from airflow.providers.common.compat.sdk import redact
+
+    masked = str(redact(plain(text)))
+    return _MENTION.sub("@\u200b", masked)

@@ -1,0 +1,268 @@
+"""Slack alerts: a task or a run that failed, and a run that is late.
+
+The notifiers work wherever Airflow calls back: in the task's process, in the dag-processor, in the triggerer.
+An alert never fails or delays what it is about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseNotifier
+from typing_extensions import override
+
+from airflow_batchkit.engine.exceptions import StoppedError, SupersededError
+from airflow_batchkit.notifications.destination import chosen_destination
+from airflow_batchkit.notifications.incident import deadline_incident, failure_incident
+from airflow_batchkit.notifications.once import claimed
+from airflow_batchkit.notifications.rendering import Message, render
+from airflow_batchkit.notifications.standing import Standing, standing_of_run, standing_of_task
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_batchkit.notifications.incident import Incident
+
+ALERTED_XCOM_KEY = "batchkit_alerted"
+
+
+class _SlackNotifier(BaseNotifier):
+    """What the notifiers share: where to, once only, and never in anybody's way.
+
+    :param channel: channel for the Web API.
+    :param slack_conn_id: connection of type ``slack`` for the Web API. Default ``slack_api_default``.
+    :param slack_webhook_conn_id: connection of type ``slackwebhook``, instead of the other two.
+    :param context: set by Airflow when it runs the notifier in the triggerer.
+    :raises UsageError: both ways are given, or neither.
+    """
+
+    def __init__(
+        self,
+        *,
+        channel: str | None = None,
+        slack_conn_id: str | None = None,
+        slack_webhook_conn_id: str | None = None,
+        context: Context | None = None,
+    ) -> None:
+        super().__init__(context=context)
+        self.destination = chosen_destination(
+            channel=channel, slack_conn_id=slack_conn_id, slack_webhook_conn_id=slack_webhook_conn_id
+        )
+
+    @override
+    def notify(self, context: Context) -> None:
+        """Send the alert; what goes wrong is logged, and nothing more."""
+        from airflow_batchkit.notifications.delivery import send
+
+        facts: Mapping[str, Any] = {**context}
+        try:
+            incident = self._incident(facts)
+            if incident is None:
+                return
+            with claimed((*incident.key, self.destination)) as first:
+                if first:
+                    send(self.destination, render(incident, self._standing(facts, incident)))
+                    self._sent(facts, incident)
+        except Exception as error:  # noqa: BLE001  # logged; an alert must not change what becomes of the task
+            self._log_not_sent(error)
+
+    @override
+    async def async_notify(self, context: Context) -> None:
+        """Send the alert from an event loop; what goes wrong is logged, and raised.
+
+        The triggerer, which runs this, marks the callback as failed: no task hangs on it, and people can see it.
+        """
+        from airflow_batchkit.notifications.delivery import send_async
+
+        facts: Mapping[str, Any] = {**context}
+        try:
+            incident = self._incident(facts)
+            if incident is None:
+                return
+            with claimed((*incident.key, self.destination)) as first:
+                if first:
+                    standing = await self._standing_async(facts, incident)
+                    await send_async(self.destination, render(incident, standing))
+        except Exception as error:
+            self._log_not_sent(error)
+            raise
+
+    @abstractmethod
+    def _incident(self, context: Mapping[str, Any]) -> Incident | None:
+        """Return what happened; None where there is nothing to say."""
+
+    @abstractmethod
+    def _standing(self, context: Mapping[str, Any], incident: Incident) -> Standing | None:
+        """Return where the job stands."""
+
+    @abstractmethod
+    async def _standing_async(self, context: Mapping[str, Any], incident: Incident) -> Standing | None:
+        """Return where the job stands, without holding up the event loop."""
+
+    def _sent(self, context: Mapping[str, Any], incident: Incident) -> None:
+        """Hear that the alert is out."""
+
+    def _log_not_sent(self, error: Exception) -> None:
+        self.log.error(
+            "alert not sent through connection %r: %s: %s; check the connection and the channel",
+            self.destination.conn_id,
+            type(error).__name__,
+            " ".join(str(error).split()),
+        )
+
+
+class SlackFailureNotifier(_SlackNotifier):
+    """Says in Slack that a task or a run failed: the error, where the job stands, the stack trace, a link to the log.
+
+    Give it to ``on_failure_callback`` of tasks *and* of the DAG (:func:`slack_alerts` does): a process that is
+    killed on its last try cannot call back itself, only the DAG's callback runs then. Where a task's own alert
+    went out to the same place, the DAG's says nothing about the same try. Parameters as for the base class.
+    """
+
+    @override
+    def _incident(self, context: Mapping[str, Any]) -> Incident | None:
+        if _is_no_failure(context.get("exception")):
+            self.log.info("no alert: this try was superseded or stopped; the run goes on elsewhere")
+            return None
+        incident = failure_incident(context)
+        if incident.kind == "run_failed" and self._said_by_the_task(context, incident):
+            self.log.info("no alert: the alert of task %s is out", incident.task_id)
+            return None
+        return incident
+
+    @override
+    def _standing(self, context: Mapping[str, Any], incident: Incident) -> Standing | None:
+        return standing_of_task(context)
+
+    @override
+    async def _standing_async(self, context: Mapping[str, Any], incident: Incident) -> Standing | None:
+        return await asyncio.to_thread(standing_of_task, context)
+
+    @override
+    def _sent(self, context: Mapping[str, Any], incident: Incident) -> None:
+        # Only the task's own process may write XComs; after anything but an Exception (a timeout), it should not.
+        if isinstance(context.get("exception"), Exception):
+            context["ti"].xcom_push(key=ALERTED_XCOM_KEY, value=self._mark(incident))
+
+    def _said_by_the_task(self, context: Mapping[str, Any], incident: Incident) -> bool:
+        ti = context.get("ti")
+        if ti is None:
+            return False
+        said = ti.xcom_pull(task_ids=ti.task_id, key=ALERTED_XCOM_KEY, map_indexes=ti.map_index)
+        return said == self._mark(incident)
+
+    def _mark(self, incident: Incident) -> dict[str, Any]:
+        return {"try_number": incident.try_number, "to": repr(self.destination)}
+
+
+class SlackDeadlineNotifier(_SlackNotifier):
+    """Says in Slack that a run is late. For a ``DeadlineAlert``, as ``AsyncCallback(SlackDeadlineNotifier, {…})``.
+
+    :param channel: channel for the Web API.
+    :param slack_conn_id: connection of type ``slack`` for the Web API. Default ``slack_api_default``.
+    :param slack_webhook_conn_id: connection of type ``slackwebhook``, instead of the other two.
+    :param task_id: the task to link to and to say the progress of; not a mapped one.
+    :param context: set by Airflow.
+    """
+
+    def __init__(
+        self,
+        *,
+        channel: str | None = None,
+        slack_conn_id: str | None = None,
+        slack_webhook_conn_id: str | None = None,
+        task_id: str | None = None,
+        context: Context | None = None,
+    ) -> None:
+        super().__init__(
+            channel=channel,
+            slack_conn_id=slack_conn_id,
+            slack_webhook_conn_id=slack_webhook_conn_id,
+            context=context,
+        )
+        self.task_id = task_id
+
+    @override
+    def _incident(self, context: Mapping[str, Any]) -> Incident | None:
+        return deadline_incident(context, task_id=self.task_id)
+
+    @override
+    def _standing(self, context: Mapping[str, Any], incident: Incident) -> Standing | None:
+        # A SyncCallback runs under a token that may read nothing.
+        return None
+
+    @override
+    async def _standing_async(self, context: Mapping[str, Any], incident: Incident) -> Standing | None:
+        if incident.task_id is None:
+            return None
+        return await standing_of_run(dag_id=incident.dag_id, run_id=incident.run_id, task_id=incident.task_id)
+
+
+def slack_alerts(
+    *,
+    channel: str | None = None,
+    slack_conn_id: str | None = None,
+    slack_webhook_conn_id: str | None = None,
+    deadline: timedelta | None = None,
+    task_id: str | None = None,
+    default_args: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the arguments of a DAG that wire its alerts: ``DAG("export", …, **slack_alerts(channel="#data"))``.
+
+    Failures are wired at task level and at DAG level, lateness by a ``DeadlineAlert`` that counts from when the
+    run was queued and is called back in the triggerer.
+
+    :param channel: channel for the Web API.
+    :param slack_conn_id: connection of type ``slack`` for the Web API. Default ``slack_api_default``.
+    :param slack_webhook_conn_id: connection of type ``slackwebhook``, instead of the other two.
+    :param deadline: how long after it was queued a run may still be unfinished. Default: no alert for lateness.
+    :param task_id: the task that an alert for lateness links to, with its progress.
+    :param default_args: the DAG's own ``default_args``, kept.
+    :raises UsageError: both ways into Slack are given, or neither.
+    """
+    where = {
+        name: given
+        for name, given in (
+            ("channel", channel),
+            ("slack_conn_id", slack_conn_id),
+            ("slack_webhook_conn_id", slack_webhook_conn_id),
+        )
+        if given is not None
+    }
+    failed = SlackFailureNotifier(**where)
+    arguments: dict[str, Any] = {
+        "on_failure_callback": failed,
+        "default_args": {**(default_args or {}), "on_failure_callback": failed},
+    }
+    if deadline is not None:
+        arguments["deadline"] = _deadline_alert(
+            deadline, {**where, **({"task_id": task_id} if task_id else {})}
+        )
+    return arguments
+
+
+def _deadline_alert(deadline: timedelta, parameters: dict[str, str]) -> Any:
+    from airflow.sdk.definitions.deadline import (
+        AsyncCallback,  # type: ignore[attr-defined]  # its home on Airflow 3.1; later ones import it there
+        DeadlineAlert,
+        DeadlineReference,
+    )
+
+    return DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=deadline,
+        callback=AsyncCallback(SlackDeadlineNotifier, kwargs=parameters),
+    )
+
+
+def _is_no_failure(exception: object) -> bool:
+    """Tell whether a try ended because another one took over, or to go on later: the operator says so by a cause."""
+    while isinstance(exception, BaseException):
+        if isinstance(exception, SupersededError | StoppedError):
+            return True
+        exception = exception.__cause__
+    return False

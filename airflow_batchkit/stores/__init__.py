@@ -1,0 +1,1 @@
+"""Ring 2: places that keep checkpoints."""

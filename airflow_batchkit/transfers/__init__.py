@@ -1,0 +1,1 @@
+"""Ring 4: operators named after the two systems they connect."""

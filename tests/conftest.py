@@ -1,0 +1,104 @@
+"""Fixtures that every test may ask for: the real servers, started once per test run and only if asked for."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.airflow import make_database, prepare_environment
+from tests.support.elasticsearch import ElasticsearchEndpoint, ElasticsearchServer
+from tests.support.elasticsearch_distribution import MissingError
+from tests.support.processes import unavailable
+from tests.support.s3 import S3Server, moto_server
+from tests.support.slack import SlackServer
+from tests.support.standalone import AirflowStandalone
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+prepare_environment()
+
+
+def _started(server: ElasticsearchServer) -> ElasticsearchServer:
+    try:
+        server.start()
+    except MissingError as missing:
+        unavailable(str(missing))
+    return server
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_server() -> Iterator[ElasticsearchEndpoint]:
+    """Give the Elasticsearch that tests share: each uses index names of its own."""
+    url = os.environ.get("BATCHKIT_TEST_ELASTICSEARCH_URL")
+    if url:
+        yield ElasticsearchEndpoint(url.rstrip("/"))
+        return
+    server = ElasticsearchServer()
+    try:
+        yield _started(server)
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def new_elasticsearch_server() -> Iterator[Callable[..., ElasticsearchServer]]:
+    """Start nodes of a test's own, which it may kill and restart; takes what ElasticsearchServer takes."""
+    servers: list[ElasticsearchServer] = []
+
+    def new(**settings: object) -> ElasticsearchServer:
+        servers.append(ElasticsearchServer(**settings))  # type: ignore[arg-type] # checked by ElasticsearchServer
+        return _started(servers[-1])
+
+    yield new
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Give the S3 API that tests share: each uses a bucket of its own."""
+    with moto_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server) -> Iterator[str]:
+    """Give an empty bucket that goes, with what it holds, when the test ends."""
+    name = f"test-{secrets.token_hex(6)}"
+    with s3_server.client() as client:
+        client.create_bucket(Bucket=name)
+    yield name
+    s3_server.empty(name)
+
+
+@pytest.fixture
+def slack_server() -> Iterator[SlackServer]:
+    """Give a Slack of the test's own, empty and listening."""
+    with SlackServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def airflow_database() -> None:
+    """Make the metadata database of this process, in which :func:`tests.support.airflow.run_dag` runs DAGs."""
+    make_database()
+
+
+@pytest.fixture(scope="session")
+def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowStandalone]:
+    """Give the real Airflow that tests share; it runs the DAG files of ``tests/dags``."""
+    home = tmp_path_factory.mktemp("standalone")
+    dags = shutil.copytree(Path(__file__).parent / "dags", home / "dags")
+    server = AirflowStandalone(home, dags)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()

@@ -1,0 +1,31 @@
+"""A DAG that counts slowly in its state store, for tests of the test harness itself."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from airflow.sdk import DAG, BaseOperator  # noqa: TID253 - this file is parsed by Airflow only
+
+
+class CountingOperator(BaseOperator):
+    """Counts to a number, one a second, goes on where an earlier try stopped."""
+
+    def execute(self, context: Any) -> int:
+        """Count to ``dag_run.conf["until"]``."""
+        store = context["task_state_store"]
+        until = (context["dag_run"].conf or {}).get("until", 1)
+        count = int(store.get("count", default=0))
+        while count < until:
+            time.sleep(0.5)
+            count += 1
+            store.set("count", count)
+        return count
+
+    def on_kill(self) -> None:
+        """Leave a trace."""
+        self.log.info("asked to stop")
+
+
+with DAG("counting", schedule=None) as dag:
+    CountingOperator(task_id="count", retries=1, retry_delay=1)

@@ -87,7 +87,7 @@ def slack_server() -> Iterator[SlackServer]:
 
 @pytest.fixture(scope="session")
 def airflow_database() -> None:
-    """Make the metadata database of this process, in which :func:`tests.support.airflow.run_dag` runs DAGs."""
+    """Make the metadata database that :func:`tests.support.airflow.run_dag` needs."""
     make_database()
 
 

@@ -1,7 +1,7 @@
 """Cuts what was read into batches and windows, and knows which of them count.
 
-A :class:`Lane` follows one open partition. Its windows stand in reading order; the checkpoint's cursor moves over a
-window only when every batch of it, and of all windows before it, is durable.
+A :class:`Lane` follows one open partition. Its windows stand in reading order; the checkpoint's cursor moves
+over a window only when every batch of it, and of all windows before it, is durable.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class Lane:
 
     @property
     def in_clean_window(self) -> bool:
-        """Whether nothing of the window being read was handed to the sink yet, so that it can be read again."""
+        """Whether the window being read can be read again: nothing of it was handed to the sink yet."""
         return not self._windows[-1].batches
 
     def next_key(self) -> BatchKey:
@@ -164,7 +164,7 @@ class Lane:
     def cut(self, page: Page, limits: Limits) -> Iterator[Slice]:
         """Cut a page into what still fits the draft, and what goes into the batches after it.
 
-        The caller makes the draft when there is none, adds each slice, and closes the draft when a slice says so.
+        The caller makes the draft when there is none, adds each slice, and closes it when a slice says so.
         """
         start = 0
         while start < len(page.records):

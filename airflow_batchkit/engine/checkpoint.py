@@ -89,15 +89,16 @@ class Counts(msgspec.Struct):
         taken = self.transformed + self.filtered + self.dead_lettered_by_transform
         if self.read != taken:
             return (
-                f"read {self.read:,} records, but transformed {self.transformed:,} + filtered {self.filtered:,} + "
-                f"dead-lettered by the transform {self.dead_lettered_by_transform:,} = {taken:,} "
-                f"(difference {self.read - taken:+,})"
+                f"read {self.read:,} records, but transformed {self.transformed:,} + "
+                f"filtered {self.filtered:,} + dead-lettered by the transform "
+                f"{self.dead_lettered_by_transform:,} = {taken:,} (difference {self.read - taken:+,})"
             )
         given = self.written + self.unchanged + self.dead_lettered_by_sink + self.skipped
         if self.produced != given:
             return (
-                f"produced {self.produced:,} records, but written {self.written:,} + unchanged {self.unchanged:,} + "
-                f"dead-lettered by the sink {self.dead_lettered_by_sink:,} + skipped {self.skipped:,} = {given:,} "
+                f"produced {self.produced:,} records, but written {self.written:,} + "
+                f"unchanged {self.unchanged:,} + dead-lettered by the sink {self.dead_lettered_by_sink:,} + "
+                f"skipped {self.skipped:,} = {given:,} "
                 f"(difference {self.produced - given:+,})"
             )
         return None
@@ -122,7 +123,7 @@ class Checkpoint(msgspec.Struct, kw_only=True):
     :param run: which run it belongs to.
     :param clear_marker: tells the tries of one clear from those of the next.
     :param mode: ``real``, ``partial`` or ``local``; never resumed in another.
-    :param status: ``running``, ``failed`` or ``completed``; an empty frontier means "at the beginning", nothing else.
+    :param status: ``running``, ``failed`` or ``completed``; an empty frontier only means "at the beginning".
     :param token: the leg that saved it.
     :param generation: names the run's output.
     :param started_at: seconds since the epoch: the run's one ``now``.

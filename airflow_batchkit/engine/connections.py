@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Connections(Protocol):
-    """Makes clients out of connection names: Airflow's through hooks, the command line's from its environment."""
+    """Makes clients out of connection names: through Airflow's hooks, or from the environment."""
 
     def client(self, kind: str, conn_id: str, *, timeouts: Timeouts) -> Any:
         """Make a new, connected-on-first-use client that the caller closes.

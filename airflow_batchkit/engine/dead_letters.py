@@ -109,7 +109,7 @@ class OpenDeadLetters(Protocol):
 
 @runtime_checkable
 class DeadLetterPlace(Protocol):
-    """Settings of a place for dead letters (``DeadLetters("s3://…")``): a value that opens nothing by itself."""
+    """Settings of a place for dead letters (``DeadLetters("s3://…")``); opens nothing by itself."""
 
     def open(self, context: OpenContext) -> OpenDeadLetters:
         """Connect and look; writes nothing."""

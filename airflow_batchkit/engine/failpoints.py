@@ -1,7 +1,7 @@
 """The one seam through which every side effect goes, so that tests can end the process at each of them.
 
-In production :func:`effect` does nothing but call through. The kill-anywhere tests install a probe that counts
-the effects of a run and, at the k-th, kills the process before or after it, or raises.
+In production :func:`effect` does nothing but call through. The kill-anywhere tests install a probe that
+counts the effects of a run and, at the k-th, kills the process before or after it, or raises.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from airflow_batchkit.engine.values import Value
 
 Transformed: TypeAlias = Mapping[str, Any] | Iterable[Mapping[str, Any]] | None
 Transform: TypeAlias = Callable[..., Transformed]
-"""``transform(document)`` or ``transform(document, record)``; see :mod:`airflow_batchkit.engine.transform`."""
+"""``transform(document)`` or ``transform(document, record)``; see the module ``transform``."""
 
 MAX_READERS = 8
 
@@ -76,7 +76,7 @@ class Job(Value):
 
     @property
     def mode(self) -> str:
-        """``local``, ``partial`` (over a part of the source) or ``real``; each keeps checkpoints of its own."""
+        """``local``, ``partial`` (a part of the source) or ``real``; each keeps its own checkpoints."""
         if self.local:
             return "local"
         return "partial" if self.start_at is not None or self.max_batches is not None else "real"

@@ -1,4 +1,4 @@
-"""Saves the checkpoint: never ahead of what is durable, at most once a second, and only while this leg owns it."""
+"""Saves the checkpoint: at most once a second, and only while this leg owns the run's progress."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ class CheckpointKeeper:
         self._write(checkpoint)
 
     def _still_mine(self) -> None:
-        # There is no compare-and-set in the task state store or in Variables: read before each write. A leg that
-        # sleeps between the two is stopped by the owner record at the target, which has one.
+        # There is no compare-and-set in the task state store or in Variables: read before each write. A leg
+        # that sleeps between the two is stopped by the owner record at the target, which has one.
         stored = self._retrying("look at the checkpoint", lambda: self._store.load(self._key))
         if stored is None:
             raise SupersededError("the checkpoint was removed while the run went on; it stops here")

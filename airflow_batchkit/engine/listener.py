@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Listener:
-    """Override what you want to hear; every method is called from the main thread and does nothing by default.
+    """Override what you want to hear; each method is called in the main thread and does nothing by default.
 
     What a listener raises is logged and otherwise ignored, once per listener.
     """

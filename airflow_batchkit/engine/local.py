@@ -1,4 +1,4 @@
-"""LOCAL mode: everything runs but the writing. The real sink and the dead-letter place are never even opened."""
+"""LOCAL mode: everything runs but the writing. The real sink and dead-letter place are not even opened."""
 
 from __future__ import annotations
 

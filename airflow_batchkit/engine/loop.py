@@ -108,7 +108,7 @@ class Loop:
         self._open_more_partitions()
         while self._lanes and not self._enough():
             self._ask()
-            arrival = self._stages.reading.next(_POLL_SECONDS)
+            arrival = self._stages.reading.next(_POLL_SECONDS, unless=self._stages.writers.any_ended)
             if arrival is not None:
                 self._take(arrival)
             self._commit(self._stages.writers.collect(0))
@@ -256,8 +256,8 @@ class Loop:
             # The window is not committed: nothing keeps the record, so the cursor must not pass it.
             raise ErrorBudgetExceededError(
                 f"record {first.id!r} of {first.partition} cannot be processed ({first.error_type}: "
-                f"{first.message}), and there is no place for dead letters; mend it, or set dead_letters and an "
-                "error budget"
+                f"{first.message}), and there is no place for dead letters; mend it, or set dead_letters "
+                "and an error budget"
             )
 
     def _charge_budget(self) -> None:

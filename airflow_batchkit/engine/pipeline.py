@@ -1,8 +1,9 @@
-"""One leg from its beginning to its end: decide, open, claim, loop, publish; or leave so that the next can go on."""
+"""One leg, whole: decide, open, claim, loop, publish; or leave so that the next leg can go on."""
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -242,8 +243,9 @@ class Pipeline:
         job = self._job
         limits = Limits.of(job.batch, job.sink)
         throttle = Throttle(job.throttle, self._clock)
+        changed = threading.Condition()
         stages = Stages(
-            reading=ReadAhead(opened.source, _sizing(limits, throttle)),
+            reading=ReadAhead(opened.source, _sizing(limits, throttle), changed=changed),
             throttle=throttle,
             transform=TransformStage(job.transform),
             writers=Writers(
@@ -252,6 +254,7 @@ class Pipeline:
                 leg=leg,
                 dead_letters=opened.dead_letters,
                 retrying=self._retrying(job.timeouts.batch.total_seconds()),
+                changed=changed,
             ),
             keeper=self._keeper,
         )
@@ -320,8 +323,8 @@ class Pipeline:
         )
         if letters.get("count") != checkpoint.counts.dead_lettered:
             raise ReconciliationError(
-                f"{checkpoint.counts.dead_lettered:,} records were dead-lettered, but {letters.get('count')} dead "
-                "letters are kept; nothing is published"
+                f"{checkpoint.counts.dead_lettered:,} records were dead-lettered, but {letters.get('count')} "
+                "dead letters are kept; nothing is published"
             )
         return letters
 

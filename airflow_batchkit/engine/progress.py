@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -79,8 +78,9 @@ class Progress:
 
 def clock_text(seconds: float) -> str:
     """Write a duration as ``0:07`` or ``3:12:45``."""
-    text = str(timedelta(seconds=max(0, round(seconds))))
-    return text.removeprefix("0:")
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class Meter:

@@ -60,8 +60,8 @@ class LogListener(Listener):
 
     @override
     def on_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
-        # A run may give up thousands of records for one reason: the first few are told in full, the rest are counted
-        # in the progress line and kept whole in the dead letters.
+        # A run may give up thousands of records for one reason: the first few are told in full, the rest are
+        # counted in the progress line and kept whole in the dead letters.
         for letter in letters[: max(0, _LETTERS_IN_FULL - self._letters_told)]:
             self._letters_told += 1
             self._log.error(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ READ_AHEAD_BYTES = 12 * 1024 * 1024
 class Arrival:
     """What a reader delivers: a page, or the partition's end (``page`` is None), or the error that ended it.
 
-    :param reader: which reader; after an error the partition gets a new one, and late pages of the old are void.
+    :param reader: which reader; after an error the partition gets a new one; late pages of the old are void.
     :param partition: position of the partition.
     :param page: the page, None at the end.
     :param error: what ended the reader.
@@ -35,14 +36,22 @@ class ReadAhead:
 
     :param source: the opened source.
     :param sizing: wishes for windows and pages.
-    :param max_bytes: readers wait while this much is queued; a single larger page passes when nothing is queued.
+    :param changed: shared with the writers, so that the loop can wait for either. Default: one of its own.
+    :param max_bytes: readers wait while this much is queued; a larger page passes when nothing is queued.
     """
 
-    def __init__(self, source: OpenSource, sizing: Sizing, *, max_bytes: int = READ_AHEAD_BYTES) -> None:
+    def __init__(
+        self,
+        source: OpenSource,
+        sizing: Sizing,
+        *,
+        changed: threading.Condition | None = None,
+        max_bytes: int = READ_AHEAD_BYTES,
+    ) -> None:
         self._source = source
         self._sizing = sizing
         self._max_bytes = max_bytes
-        self._changed = threading.Condition()
+        self._changed = changed or threading.Condition()
         self._queue: deque[Arrival] = deque()
         self._queued_bytes = 0
         self._stopped = False
@@ -61,10 +70,14 @@ class ReadAhead:
         thread.start()
         return reader
 
-    def next(self, timeout: float) -> Arrival | None:
-        """Return the next arrival, None when there is none within ``timeout`` seconds."""
+    def next(self, timeout: float, *, unless: Callable[[], bool] = lambda: False) -> Arrival | None:
+        """Return the next arrival; None when there is none within ``timeout`` seconds.
+
+        :param unless: something else that ends the waiting; asked whenever ``changed`` is notified.
+        """
         with self._changed:
-            if not self._changed.wait_for(lambda: bool(self._queue), timeout):
+            self._changed.wait_for(lambda: bool(self._queue) or unless(), timeout)
+            if not self._queue:
                 return None
             arrival = self._queue.popleft()
             if arrival.page is not None:
@@ -92,6 +105,7 @@ class ReadAhead:
     def _put(self, arrival: Arrival) -> bool:
         nbytes = 0 if arrival.page is None else arrival.page.nbytes
         with self._changed:
+            # Without a timeout on purpose: the thread is a daemon, and stop() wakes it.
             self._changed.wait_for(
                 lambda: self._stopped or not self._queue or self._queued_bytes + nbytes <= self._max_bytes
             )

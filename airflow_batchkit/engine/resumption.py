@@ -1,4 +1,4 @@
-"""Decides what a new leg does with the checkpoint it finds. A pure function, so that every row can be tested."""
+"""Decides what a new leg does with the checkpoint it finds; pure, so that every row can be tested."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ class Decision:
     new_budget_period: bool = False
 
 
-def decide(stored: Checkpoint | None, identity: RunIdentity, *, mode: str, now: float) -> Decision:
+def decide(  # noqa: PLR0911  # one return per row of the table in docs/airflow.md
+    stored: Checkpoint | None, identity: RunIdentity, *, mode: str, now: float
+) -> Decision:
     """Decide by identity, age and status; the fingerprints are compared later, once the source is open.
 
     :param stored: the checkpoint that was found.

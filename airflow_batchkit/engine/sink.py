@@ -1,4 +1,4 @@
-"""What a sink is: a value with settings, and, once opened, something that makes batches durable and publishes them."""
+"""What a sink is: a value with settings; once opened, it makes batches durable and publishes them."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ class BatchWriter(Protocol):
     def write(self) -> WriteResult:
         """Make the batch durable; blocks. An empty batch writes nothing.
 
-        Runs in a writer thread. After a ``TransientError`` the engine calls again: what is durable already must
-        not be written a second time under another name, and must be counted once.
+        Runs in a writer thread. After a ``TransientError`` the engine calls again: what is durable already
+        must not be written a second time under another name, and must be counted once.
 
         :raises TransientError: may work when called again.
         :raises PermanentError: will not.
@@ -112,7 +112,7 @@ class OpenSink(Protocol):
 
     @property
     def state(self) -> Mapping[str, Any]:
-        """Small JSON object that rides in the checkpoint and is given back to the next leg (under 500 bytes)."""
+        """Small JSON object for the checkpoint, given back to the next leg (under 500 bytes)."""
         ...
 
     def start(self, leg: Leg) -> None:
@@ -144,7 +144,7 @@ class OpenSink(Protocol):
         ...
 
     def release(self) -> None:
-        """Give up the ownership (after success, or after a failure that only a person can mend). Never raises."""
+        """Give up the ownership (after success, or a failure that only a person can mend). Never raises."""
         ...
 
     def close(self) -> None:
@@ -158,7 +158,7 @@ class Sink(Protocol):
 
     @property
     def idempotent(self) -> bool:
-        """False where writing a batch twice leaves two of it: the checkpoint is then saved after every batch."""
+        """False where writing a batch twice leaves two of it: the checkpoint is saved after every batch."""
         ...
 
     @property

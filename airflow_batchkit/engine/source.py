@@ -39,7 +39,7 @@ class OpenSource(Protocol):
 
     @property
     def fingerprints(self) -> Mapping[str, str]:
-        """Short hashes of what must not change for a cursor to stay valid: at least ``source`` and ``query``."""
+        """Short hashes of what a cursor depends on: at least ``source`` and ``query``."""
         ...
 
     @property
@@ -62,19 +62,19 @@ class OpenSource(Protocol):
 
     @property
     def state(self) -> Mapping[str, Any]:
-        """Small JSON object that rides in the checkpoint and is given back to the next leg (under 500 bytes)."""
+        """Small JSON object for the checkpoint, given back to the next leg (under 500 bytes)."""
         ...
 
     def read(self, partition: int, after: Cursor | None, sizing: Sizing) -> Iterator[Page]:
         """Read one partition, strictly after a cursor, until its end.
 
-        Called in a thread of its own, several partitions at a time. Raises ``TransientError`` where reading the
-        same partition again from the last window's end may work: the engine then calls again with that cursor.
+        Called in a thread of its own, several partitions at a time. Raises ``TransientError`` where reading
+        the same partition again from the last window's end may work: the engine calls again with that cursor.
         """
         ...
 
     def close(self) -> None:
-        """Give back what the servers hold (a PIT) and close sockets, also under a reader that hangs. Never raises."""
+        """Give back what the servers hold, and close sockets, also under a hanging reader. Never raises."""
         ...
 
 

@@ -12,8 +12,8 @@ _SLICE = 0.1
 class Stop:
     """Carries a stop request from a signal handler, or another thread, to the loop.
 
-    It takes no lock: a handler runs *inside* the main thread, between any two of its steps, and would wait for
-    ever for a lock that this same thread holds.
+    It takes no lock: a handler runs *inside* the main thread, between any two of its steps, and would wait
+    for ever for a lock that this same thread holds.
     """
 
     def __init__(self) -> None:

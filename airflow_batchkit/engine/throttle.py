@@ -1,7 +1,7 @@
 """Holds a run to its rate with absolute deadlines, so that the rate asked for is the rate that comes out.
 
-``next = max(now, next) + n / rate``: what was late is not made up in a burst, and what the work itself took is not
-waited for a second time (the flaw of ``_reindex``'s ``requests_per_second``, elastic/elasticsearch#67932).
+``next = max(now, next) + n / rate``: what was late is not made up in a burst, and what the work itself
+took is not waited for a second time (the flaw of `requests_per_second`, elastic/elasticsearch#67932).
 """
 
 from __future__ import annotations

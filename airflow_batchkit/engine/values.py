@@ -16,7 +16,7 @@ _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 def holds_template(content: object) -> bool:
-    """Tell whether a string, or a string anywhere inside a collection, still holds Jinja's ``{{`` or ``{%``."""
+    """Tell whether a string, also inside a collection, still holds Jinja's ``{{`` or ``{%``."""
     if isinstance(content, str):
         return _TEMPLATE.search(content) is not None
     if isinstance(content, Mapping):
@@ -29,17 +29,17 @@ def holds_template(content: object) -> bool:
 
 
 def qualified_name(function: object) -> str:
-    """Name a callable the same way in every process (a ``repr`` holds an address, which would change a DAG's hash)."""
+    """Name a callable the same in every process (a ``repr``'s address would change a DAG's hash)."""
     if isinstance(function, functools.partial):
         return f"partial({qualified_name(function.func)})"
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
-    # Airflow loads DAG files under a module name made from the file's path; only the last part is the file's own.
+    # Airflow loads DAG files under a module name made from the path; only the last part is the file's own.
     module = re.sub(r"^unusual_prefix_[0-9a-f]+_", "", getattr(function, "__module__", None) or "")
     return f"{module}.{name}" if module else str(name)
 
 
-def plain(content: object) -> Any:
-    """Turn a setting into JSON types: durations into seconds, callables into names, credentials in URLs removed."""
+def plain(content: object) -> Any:  # noqa: PLR0911  # one return per kind of value
+    """Turn a setting into JSON types: durations into seconds, callables into names, no URL credentials."""
     if isinstance(content, Value):
         return content.serialize()
     if isinstance(content, str):
@@ -64,8 +64,8 @@ def plain(content: object) -> Any:
 class Value:
     """A frozen settings object; subclasses are ``@dataclass(frozen=True, kw_only=True, repr=False)``.
 
-    ``__templated__`` names the fields that Airflow renders. While one of them still holds a template, the check
-    waits: rendering makes a new value by ``dataclasses.replace``, which checks again.
+    ``__templated__`` names the fields that Airflow renders. While one of them still holds a template, the
+    check waits: rendering makes a new value by ``dataclasses.replace``, which checks again.
     """
 
     __templated__: ClassVar[tuple[str, ...]] = ()

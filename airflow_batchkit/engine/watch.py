@@ -1,4 +1,4 @@
-"""Notices that nothing moves any more: a hung socket under a live heartbeat looks healthy to everyone else."""
+"""Notices that nothing moves any more: a hung socket under a live heartbeat looks healthy to all others."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ class Watch:
         now = self._clock.monotonic()
         if now - self._moved_at > self._no_progress:
             raise NoProgressError(
-                f"no cursor moved for {self._no_progress:,.0f} s (Timeouts.no_progress); threads:\n{_stacks()}"
+                f"no cursor moved for {self._no_progress:,.0f} s (Timeouts.no_progress); threads:\n"
+                f"{_stacks()}"
             )
         active = self._active_before + now - self._began
         if active > self._run:

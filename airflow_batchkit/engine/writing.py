@@ -1,4 +1,4 @@
-"""Makes batches durable: first the records, then the dead letters, each with its retries, in daemon threads."""
+"""Makes batches durable: records first, then dead letters, each with its retries, in daemon threads."""
 
 from __future__ import annotations
 
@@ -125,6 +125,7 @@ class Writers:
     :param leg: for the dead letters' envelopes.
     :param dead_letters: where given-up records are kept, None when there is no place.
     :param retrying: wraps each write and each put.
+    :param changed: shared with the readers, so that the loop can wait for either. Default: one of its own.
     """
 
     def __init__(
@@ -135,6 +136,7 @@ class Writers:
         leg: Leg,
         dead_letters: OpenDeadLetters | None,
         retrying: Retrying,
+        changed: threading.Condition | None = None,
     ) -> None:
         self._count = count
         self._one_per_partition = one_per_partition
@@ -142,7 +144,7 @@ class Writers:
         self._dead_letters = dead_letters
         self._retrying = retrying
         self._work: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
-        self._changed = threading.Condition()
+        self._changed = changed or threading.Condition()
         self._outcomes: deque[Outcome] = deque()
         self._in_flight: list[Batch] = []
         for number in range(1, count + 1):
@@ -152,6 +154,10 @@ class Writers:
     def in_flight(self) -> int:
         """Batches handed over and not collected yet."""
         return len(self._in_flight)
+
+    def any_ended(self) -> bool:
+        """Whether :meth:`collect` would return something at once."""
+        return bool(self._outcomes)
 
     def has_room(self, partition: int) -> bool:
         """Whether a batch of this partition may be handed over now."""

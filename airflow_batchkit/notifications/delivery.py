@@ -93,7 +93,7 @@ def _webhook_body(message: Message) -> dict[str, Any]:
 
 
 def _in_time(request: Callable[[], object]) -> None:
-    """Make a request in a daemon thread: a server that answers a byte at a time never meets its own time limit."""
+    """Make a request in a daemon thread: a server that sends a byte at a time never meets a read timeout."""
     failed: list[BaseException] = []
 
     def run() -> None:

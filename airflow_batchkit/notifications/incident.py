@@ -91,7 +91,7 @@ def failure_incident(context: Mapping[str, Any]) -> Incident:
 
 
 def deadline_incident(context: Mapping[str, Any], *, task_id: str | None = None) -> Incident:
-    """Read a deadline callback's context, which holds no more than ``dag_run`` and ``deadline`` as plain JSON.
+    """Read a deadline callback's context, which holds only ``dag_run`` and ``deadline``, as plain JSON.
 
     :param context: as the triggerer hands it to an ``AsyncCallback``.
     :param task_id: the task whose log and progress people will want to see; its map index is not known.
@@ -151,7 +151,7 @@ def _task_incident(context: Mapping[str, Any], ti: Any, *, kind: Kind) -> Incide
 
 
 def _tries(ti: Any, try_number: int | None) -> int | None:
-    """Return the number of tries, None where the dag-processor's reduced task instance has it wrong or not at all."""
+    """Return the number of tries; the dag-processor's reduced task instance may lack it or have it wrong."""
     retries = getattr(ti, "max_tries", None)
     if retries is None or try_number is None or retries + 1 < try_number:
         return None

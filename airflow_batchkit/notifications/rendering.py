@@ -1,4 +1,4 @@
-"""From an incident to a Slack message: readable, within Slack's limits, and harmless whatever an error's text holds."""
+"""From an incident to a Slack message: readable, within Slack's limits, harmless whatever an error says."""
 
 from __future__ import annotations
 

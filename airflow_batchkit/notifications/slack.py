@@ -19,7 +19,7 @@ from airflow_batchkit.engine.exceptions import StoppedError, SupersededError
 from airflow_batchkit.notifications.destination import chosen_destination
 from airflow_batchkit.notifications.incident import deadline_incident, failure_incident
 from airflow_batchkit.notifications.once import claimed
-from airflow_batchkit.notifications.rendering import Message, render
+from airflow_batchkit.notifications.rendering import render
 from airflow_batchkit.notifications.standing import Standing, standing_of_run, standing_of_task
 
 if TYPE_CHECKING:
@@ -31,14 +31,7 @@ ALERTED_XCOM_KEY = "batchkit_alerted"
 
 
 class _SlackNotifier(BaseNotifier):
-    """What the notifiers share: where to, once only, and never in anybody's way.
-
-    :param channel: channel for the Web API.
-    :param slack_conn_id: connection of type ``slack`` for the Web API. Default ``slack_api_default``.
-    :param slack_webhook_conn_id: connection of type ``slackwebhook``, instead of the other two.
-    :param context: set by Airflow when it runs the notifier in the triggerer.
-    :raises UsageError: both ways are given, or neither.
-    """
+    """What the notifiers share: where to, once only, and never in anybody's way."""
 
     def __init__(
         self,
@@ -74,7 +67,7 @@ class _SlackNotifier(BaseNotifier):
     async def async_notify(self, context: Context) -> None:
         """Send the alert from an event loop; what goes wrong is logged, and raised.
 
-        The triggerer, which runs this, marks the callback as failed: no task hangs on it, and people can see it.
+        The triggerer, which runs this, marks the callback as failed: no task hangs on it, people can see it.
         """
         from airflow_batchkit.notifications.delivery import send_async
 
@@ -116,11 +109,17 @@ class _SlackNotifier(BaseNotifier):
 
 
 class SlackFailureNotifier(_SlackNotifier):
-    """Says in Slack that a task or a run failed: the error, where the job stands, the stack trace, a link to the log.
+    """Says in Slack that a task or a run failed: error, where the job stands, stack trace, link to the log.
 
-    Give it to ``on_failure_callback`` of tasks *and* of the DAG (:func:`slack_alerts` does): a process that is
-    killed on its last try cannot call back itself, only the DAG's callback runs then. Where a task's own alert
-    went out to the same place, the DAG's says nothing about the same try. Parameters as for the base class.
+    Give it to ``on_failure_callback`` of tasks *and* of the DAG (:func:`slack_alerts` does): a process that
+    is killed on its last try cannot call back itself, only the DAG's callback runs then. Where a task's own
+    alert went out to the same place, the DAG's says nothing about the same try.
+
+    :param channel: channel for the Web API.
+    :param slack_conn_id: connection of type ``slack`` for the Web API. Default ``slack_api_default``.
+    :param slack_webhook_conn_id: connection of type ``slackwebhook``, instead of the other two.
+    :param context: set by Airflow when it runs the notifier in the triggerer.
+    :raises UsageError: both ways are given, or neither.
     """
 
     @override
@@ -144,7 +143,7 @@ class SlackFailureNotifier(_SlackNotifier):
 
     @override
     def _sent(self, context: Mapping[str, Any], incident: Incident) -> None:
-        # Only the task's own process may write XComs; after anything but an Exception (a timeout), it should not.
+        # Only the task's own process may write XComs, and after a timeout (no Exception) it should not.
         if isinstance(context.get("exception"), Exception):
             context["ti"].xcom_push(key=ALERTED_XCOM_KEY, value=self._mark(incident))
 
@@ -153,14 +152,14 @@ class SlackFailureNotifier(_SlackNotifier):
         if ti is None:
             return False
         said = ti.xcom_pull(task_ids=ti.task_id, key=ALERTED_XCOM_KEY, map_indexes=ti.map_index)
-        return said == self._mark(incident)
+        return bool(said == self._mark(incident))
 
     def _mark(self, incident: Incident) -> dict[str, Any]:
         return {"try_number": incident.try_number, "to": repr(self.destination)}
 
 
 class SlackDeadlineNotifier(_SlackNotifier):
-    """Says in Slack that a run is late. For a ``DeadlineAlert``, as ``AsyncCallback(SlackDeadlineNotifier, {…})``.
+    """Says in Slack that a run is late; the ``callback`` of a ``DeadlineAlert``, as an ``AsyncCallback``.
 
     :param channel: channel for the Web API.
     :param slack_conn_id: connection of type ``slack`` for the Web API. Default ``slack_api_default``.
@@ -211,20 +210,20 @@ def slack_alerts(
     task_id: str | None = None,
     default_args: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the arguments of a DAG that wire its alerts: ``DAG("export", …, **slack_alerts(channel="#data"))``.
+    """Return the arguments of a DAG that wire its alerts: ``DAG("x", …, **slack_alerts(channel="#data"))``.
 
-    Failures are wired at task level and at DAG level, lateness by a ``DeadlineAlert`` that counts from when the
-    run was queued and is called back in the triggerer.
+    Failures are wired at task level and at DAG level, lateness by a ``DeadlineAlert`` that counts from when
+    the run was queued and is called back in the triggerer.
 
     :param channel: channel for the Web API.
     :param slack_conn_id: connection of type ``slack`` for the Web API. Default ``slack_api_default``.
     :param slack_webhook_conn_id: connection of type ``slackwebhook``, instead of the other two.
-    :param deadline: how long after it was queued a run may still be unfinished. Default: no alert for lateness.
+    :param deadline: how long after it was queued a run may be unfinished. Default: no alert for lateness.
     :param task_id: the task that an alert for lateness links to, with its progress.
     :param default_args: the DAG's own ``default_args``, kept.
     :raises UsageError: both ways into Slack are given, or neither.
     """
-    where = {
+    where: dict[str, Any] = {
         name: given
         for name, given in (
             ("channel", channel),
@@ -245,9 +244,9 @@ def slack_alerts(
     return arguments
 
 
-def _deadline_alert(deadline: timedelta, parameters: dict[str, str]) -> Any:
-    from airflow.sdk.definitions.deadline import (
-        AsyncCallback,  # type: ignore[attr-defined]  # its home on Airflow 3.1; later ones import it there
+def _deadline_alert(deadline: timedelta, parameters: dict[str, Any]) -> Any:
+    from airflow.sdk.definitions.deadline import (  # type: ignore[attr-defined]  # all three live here on 3.1
+        AsyncCallback,
         DeadlineAlert,
         DeadlineReference,
     )
@@ -260,7 +259,7 @@ def _deadline_alert(deadline: timedelta, parameters: dict[str, str]) -> Any:
 
 
 def _is_no_failure(exception: object) -> bool:
-    """Tell whether a try ended because another one took over, or to go on later: the operator says so by a cause."""
+    """Tell by an exception and its causes whether a try only made way for another one."""
     while isinstance(exception, BaseException):
         if isinstance(exception, SupersededError | StoppedError):
             return True

@@ -32,7 +32,7 @@ def standing_of_task(context: Mapping[str, Any]) -> Standing | None:
     """
     exception = context.get("exception")
     if isinstance(exception, BaseException) and not isinstance(exception, Exception):
-        # A timeout may have cut a call to Airflow in two: from then on, each answer belongs to the call before.
+        # A timeout may have cut a call to Airflow: from then on, each answer belongs to the call before.
         return None
     try:
         # Only the worker has the state store; the dag-processor, which gives no exception, can read XComs.

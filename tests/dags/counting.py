@@ -6,11 +6,13 @@ import time
 from typing import Any
 
 from airflow.sdk import DAG, BaseOperator  # noqa: TID253 - this file is parsed by Airflow only
+from typing_extensions import override
 
 
 class CountingOperator(BaseOperator):
-    """Counts to a number, one a second, goes on where an earlier try stopped."""
+    """Counts to a number, two a second, and goes on where an earlier try stopped."""
 
+    @override
     def execute(self, context: Any) -> int:
         """Count to ``dag_run.conf["until"]``."""
         store = context["task_state_store"]
@@ -22,6 +24,7 @@ class CountingOperator(BaseOperator):
             store.set("count", count)
         return count
 
+    @override
     def on_kill(self) -> None:
         """Leave a trace."""
         self.log.info("asked to stop")

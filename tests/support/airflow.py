@@ -29,7 +29,7 @@ def settings(home: Path, dags: Path) -> dict[str, str]:
         "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
-        "AIRFLOW__API_AUTH__JWT_SECRET": "a secret of the tests, long enough to sign with HS512: 0123456789abcdef",
+        "AIRFLOW__API_AUTH__JWT_SECRET": "signs only what the tests send to themselves, with HS512; 64 bytes",
     }
 
 
@@ -71,4 +71,5 @@ def run_dag(dag: DAG, *, conf: Mapping[str, Any] | None = None, **arguments: Any
     bag = DagBag(dag_folder=os.devnull, collect_dags=False)
     bag.bag_dag(dag)
     sync_bag_to_db(bag, BUNDLE, None)
-    return dag.test(run_conf=dict(conf or {}), **arguments)
+    run: DagRun = dag.test(run_conf=dict(conf or {}), **arguments)
+    return run

@@ -223,11 +223,12 @@ class Task:
         found: list[psutil.Process] = []
 
         def runs() -> bool:
-            named = [p for p in psutil.process_iter(["cmdline"]) if self._is_process_of(p)]
-            found[:] = named
-            return bool(named)
+            # The task's own process names itself so; its supervisor bears another title.
+            title = f"airflow worker -- {self.get()['id']}"
+            found[:] = [p for p in psutil.process_iter(["cmdline"]) if _title(p) == title]
+            return bool(found)
 
-        wait_until(runs, seconds=seconds, what=f"the process of {self.task_id}", every=0.05)
+        wait_until(runs, seconds=seconds, what=f"the process of {self.task_id}")
         return found[0]
 
     def clear(self) -> None:
@@ -268,8 +269,9 @@ class Task:
         content = self.run.api.request("GET", where)["content"]
         return "\n".join(line if isinstance(line, str) else _as_text(line) for line in content)
 
-    def _is_process_of(self, process: psutil.Process) -> bool:
-        return self.get()["id"] in " ".join(process.info["cmdline"] or [])
+
+def _title(process: psutil.Process) -> str:
+    return " ".join(process.info["cmdline"] or []).strip()
 
 
 def _as_text(event: Mapping[str, Any]) -> str:

@@ -78,7 +78,7 @@ class AirflowStandalone(AirflowApi):
             self._parent = None
 
     def processes(self) -> list[psutil.Process]:
-        """Return all its processes: its descendants, and those that lost their parent but work in its home."""
+        """Return its descendants, and the processes that lost their parent but work in its home."""
         found = {process.pid: process for process in family(self._parent.pid)} if self._parent else {}
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):

@@ -18,7 +18,7 @@ class ErrorBudget(Value):
     fails the run.
 
     :param max_dead_letters: this many dead letters are allowed. Default 0, unless ``max_fraction`` is given.
-    :param max_fraction: dead letters as a part of the records read, above 0 and at most 1. Default: not asked.
+    :param max_fraction: dead letters as a part of the records read, above 0, at most 1. Default: not asked.
     :param min_sample: ``max_fraction`` is asked only once this many records were read. Default 1,000.
     """
 
@@ -64,5 +64,6 @@ class ErrorBudget(Value):
             and dead_lettered > self.max_fraction * read
         ):
             fraction = dead_lettered / read
-            return f"{dead_lettered:,} of {read:,} records ({fraction:.2%}), {self.max_fraction:.2%} allowed (max_fraction)"
+            allowed = f"{self.max_fraction:.2%} allowed (max_fraction)"
+            return f"{dead_lettered:,} of {read:,} records ({fraction:.2%}), {allowed}"
         return None

@@ -20,7 +20,7 @@ class Timeouts(Value):
     :param read: between two pieces of an answer. Default 60 s.
     :param request: one request to a server, from sending to the whole answer. Default 2 min.
     :param batch: one batch in the sink, with its retries. Default 10 min.
-    :param no_progress: without any cursor moving; time spent waiting in a throttle does not count. Default 10 min.
+    :param no_progress: without any cursor moving, not counting time in a throttle. Default 10 min.
     :param run: the whole run over all its tries and legs. Default 24 h.
     """
 

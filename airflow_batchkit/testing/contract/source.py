@@ -199,7 +199,7 @@ class SourceContract:
                     assert b"\r" not in body
 
     def test_reading_can_be_given_up_and_begun_again(self, opened: OpenSource) -> None:
-        """A reader that is given up after its first page does not disturb the next reader of the partition."""
+        """A reader that is given up after its first page does not disturb the next reader."""
         for partition in range(len(opened.partitions)):
             given_up = iter(opened.read(partition, None, SMALL_STEPS))
             first = next(given_up, None)

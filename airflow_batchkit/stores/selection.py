@@ -1,0 +1,45 @@
+"""Which store a task keeps its checkpoints in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_batchkit.engine.exceptions import UsageError
+from airflow_batchkit.stores.task_state import TaskStateStore
+from airflow_batchkit.stores.variable import TaskScope, VariableStore
+
+if TYPE_CHECKING:
+    from airflow_batchkit.engine.checkpoint import CheckpointStore
+    from airflow_batchkit.hooks.airflow_thread import AirflowThread
+
+CHOICES = ("auto", "task_state", "variable")
+
+
+def store_for_task(
+    choice: str, context: Mapping[str, Any], *, airflow: AirflowThread, retention: timedelta
+) -> CheckpointStore:
+    """Return the store that a task asked for.
+
+    :param choice: ``"auto"`` (the task state store where there is one, else Variables), ``"task_state"`` or
+        ``"variable"``.
+    :param context: the running task's context.
+    :param airflow: makes the calls.
+    :param retention: how long the task state store keeps a value after its last save.
+    :raises UsageError: an unknown word, or a store that this Airflow does not have.
+    """
+    if choice not in CHOICES:
+        raise UsageError(f"checkpoint_store={choice!r}: must be one of {', '.join(map(repr, CHOICES))}")
+    state = context.get("task_state_store")
+    if choice == "task_state" and state is None:
+        raise UsageError(
+            "checkpoint_store='task_state' needs Airflow 3.3 or newer; 'auto' takes Variables below that"
+        )
+    if state is not None and choice != "variable":
+        return TaskStateStore(state, airflow=airflow, retention=retention)
+    task = context["ti"]
+    scope = TaskScope(
+        dag_id=task.dag_id, task_id=task.task_id, run_id=task.run_id, map_index=getattr(task, "map_index", -1)
+    )
+    return VariableStore(scope, airflow=airflow)

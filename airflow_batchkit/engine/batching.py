@@ -6,7 +6,7 @@ over a window only when every batch of it, and of all windows before it, is dura
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -71,6 +71,7 @@ class Batch:
     :param rejected: records given up so far; kept only until the dead letters are durable.
     :param records: records taken from the source.
     :param nbytes: bytes taken from the source.
+    :param error_types: how often each kind of error made a dead letter of it.
     :param durable: set by the loop once sink and dead letters hold everything.
     """
 
@@ -80,6 +81,7 @@ class Batch:
     rejected: list[Rejection] = field(default_factory=list)
     records: int = 0
     nbytes: int = 0
+    error_types: Counter[str] = field(default_factory=Counter)
     durable: bool = False
 
     def take(self, taken: Slice, result: TransformResult) -> None:
@@ -216,15 +218,14 @@ class Lane:
         else:
             self._windows.pop()
 
-    def commit(self) -> Counts | None:
-        """Move the cursor over the longest durable prefix; return what it held, None when nothing moved."""
-        moved: Counts | None = None
+    def commit(self) -> list[Batch] | None:
+        """Move the cursor over the longest durable prefix; return its batches, None when nothing moved."""
+        moved: list[Batch] | None = None
         while self._windows and self._windows[0].durable:
             window = self._windows.popleft()
-            moved = moved or Counts()
-            for batch in window.batches:
-                moved.add(batch.counts)
-                self.committed_batches = batch.key.number
+            moved = [*(moved or ()), *window.batches]
+            if window.batches:
+                self.committed_batches = window.batches[-1].key.number
             if window.end is not None:
                 self.cursor = window.end
         return moved

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import zlib
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import msgspec
@@ -12,6 +14,7 @@ from airflow_batchkit.engine.types import Cursor
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 4096
+_ERROR_TYPES = 8
 
 
 class PartitionProgress(msgspec.Struct, array_like=True, frozen=True):
@@ -120,6 +123,7 @@ class Budget(msgspec.Struct):
 class Checkpoint(msgspec.Struct, kw_only=True):
     """Everything the next leg needs, in one value.
 
+    :param job: what is done, in all its runs.
     :param run: which run it belongs to.
     :param clear_marker: tells the tries of one clear from those of the next.
     :param mode: ``real``, ``partial`` or ``local``; never resumed in another.
@@ -142,6 +146,7 @@ class Checkpoint(msgspec.Struct, kw_only=True):
     """
 
     schema: int = SCHEMA_VERSION
+    job: str = ""
     run: str
     clear_marker: str = ""
     mode: str = "real"
@@ -161,6 +166,12 @@ class Checkpoint(msgspec.Struct, kw_only=True):
     sink: dict[str, Any] = {}
     errors: dict[str, int] = {}
     report: dict[str, Any] | None = None
+
+    def note_errors(self, error_types: Mapping[str, int]) -> None:
+        """Add to the most frequent error types, of which eight are kept."""
+        tally = collections.Counter(self.errors)
+        tally.update(error_types)
+        self.errors = dict(tally.most_common(_ERROR_TYPES))
 
 
 def encode(checkpoint: Checkpoint) -> str:

@@ -89,7 +89,7 @@ class RunIdentity(Value):
     :param run: the run, safe in object keys (``[A-Za-z0-9._-]``).
     :param clear_marker: differs once a person cleared the task; equal in all retries.
     :param when_cleared: ``"resume"`` or ``"restart"``: what a clear of an unfinished run means.
-    :param restart: begin anew whatever is there.
+    :param restart: begin anew whatever another run, or this run before a clear, left. A retry still resumes.
     :param max_checkpoint_age: an older checkpoint is refused. Default 7 days.
     """
 

@@ -69,6 +69,11 @@ class CheckpointKeeper:
         self.save(checkpoint)
         return True
 
+    def delete(self) -> None:
+        """Forget the run."""
+        self._still_mine()
+        self._retrying("removal of the checkpoint", lambda: self._store.delete(self._key))
+
     def save(self, checkpoint: Checkpoint) -> None:
         """Save now.
 

@@ -39,7 +39,7 @@ class LocalWriter(BatchWriter):
                 "write of %s more records of this batch skipped because we are in LOCAL mode",
                 f"{self._records - _NAMED_PER_BATCH:,}",
             )
-        return WriteResult()
+        return WriteResult(skipped=self._records)
 
 
 class LocalSink(OpenSink):

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 1.5  # SIGKILL may follow a SIGTERM after 5 s: what is in flight gets a part of that
-_ERROR_KINDS = 8
+_RENEW_SECONDS = 10.0  # the sink knows its lease; it only has to be asked, also while no window ends
 
 
 @dataclass(slots=True)
@@ -98,6 +98,8 @@ class Loop:
         self._next = checkpoint.frontier.next
         self._rereads: Counter[int] = Counter()
         self._due: dict[int, float] = {}
+        self._unsaved = False
+        self._renewed_at = clock.monotonic()
 
     def run(self) -> None:
         """Go on until the source is read to its end and everything is durable, or ``max_batches`` is reached.
@@ -210,7 +212,6 @@ class Loop:
     # commit
 
     def _commit(self, outcomes: Sequence[Outcome]) -> None:
-        self._tell_notices()
         failed = next((outcome.error for outcome in outcomes if outcome.error is not None), None)
         for outcome in outcomes:
             if outcome.error is None:
@@ -218,25 +219,26 @@ class Loop:
                 outcome.batch.durable = True
         if self._move_frontier():
             self._watch.moved()
+            self._unsaved = True
             self._charge_budget()
-            saved = self._stages.keeper.save_if_due(self._checkpoint, before=self._opened.sink.renew)
-            if saved:
-                self._teller.tell(lambda listener: listener.on_saved(self._checkpoint))
             progress = self._tracker.progress()
             self._teller.tell(lambda listener: listener.on_progress(progress))
+        self._keep_house()
         if failed is not None:
             raise failed
 
     def _move_frontier(self) -> bool:
         moved = False
         for partition, lane in list(self._lanes.items()):
-            counts = lane.commit()
-            if counts is not None:
-                self._checkpoint.counts.add(counts)
+            batches = lane.commit()
+            for batch in batches or ():
+                self._checkpoint.counts.add(batch.counts)
+                self._checkpoint.note_errors(batch.error_types)
+            if batches is not None:
                 self._rereads.pop(partition, None)
             if lane.finished:
                 del self._lanes[partition]
-            moved = moved or counts is not None or lane.finished
+            moved = moved or batches is not None or lane.finished
         if moved:
             lanes = sorted(self._lanes.values(), key=lambda lane: lane.partition)
             self._checkpoint.frontier = Frontier(self._next, tuple(lane.progress for lane in lanes))
@@ -248,9 +250,6 @@ class Loop:
         if not letters:
             return
         self._teller.tell(lambda listener: listener.on_dead_letters(letters))
-        tally = Counter(self._checkpoint.errors)
-        tally.update(letter.error_type for letter in letters)
-        self._checkpoint.errors = dict(tally.most_common(_ERROR_KINDS))
         if self._opened.dead_letters is None and not self._job.local:
             first = letters[0]
             # The window is not committed: nothing keeps the record, so the cursor must not pass it.
@@ -259,6 +258,18 @@ class Loop:
                 f"{first.message}), and there is no place for dead letters; mend it, or set dead_letters "
                 "and an error budget"
             )
+
+    def _keep_house(self) -> None:
+        """Do what is due by the clock, whether or not something moved."""
+        self._tell_notices()
+        if self._unsaved and self._stages.keeper.save_if_due(
+            self._checkpoint, before=self._opened.sink.renew
+        ):
+            self._unsaved = False
+            self._teller.tell(lambda listener: listener.on_saved(self._checkpoint))
+        if self._clock.monotonic() - self._renewed_at > _RENEW_SECONDS:
+            self._renewed_at = self._clock.monotonic()
+            self._opened.sink.renew()
 
     def _charge_budget(self) -> None:
         if self._job.local:

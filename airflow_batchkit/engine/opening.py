@@ -118,6 +118,7 @@ def next_checkpoint(
             checkpoint.stuck_legs = 0
     else:
         checkpoint = Checkpoint(
+            job=job.name,
             run=identity.run,
             mode=job.mode,
             token=token,

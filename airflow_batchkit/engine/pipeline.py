@@ -14,7 +14,6 @@ from airflow_batchkit.engine.exceptions import (
     ReconciliationError,
     StoppedError,
     SupersededError,
-    TargetHeldError,
     TransientError,
 )
 from airflow_batchkit.engine.keeping import CheckpointKeeper
@@ -178,10 +177,7 @@ class Pipeline:
         return stored, decision
 
     def _claim(self, opened: Opened, checkpoint: Checkpoint, leg: Leg) -> None:
-        try:
-            opened.sink.start(leg)
-        except TargetHeldError as held:
-            raise StoppedError(str(held), held.retry_after) from held
+        opened.sink.start(leg)
         if opened.dead_letters is not None:
             opened.dead_letters.start(leg)
         self._keeper.claim(checkpoint)
@@ -279,10 +275,7 @@ class Pipeline:
             stages.writers.stop()
 
     def _finish(self, opened: Opened, checkpoint: Checkpoint, tracker: ProgressTracker) -> Report:
-        counts = checkpoint.counts
-        if self._job.local:
-            counts.skipped = counts.produced
-        difference = counts.difference()
+        difference = checkpoint.counts.difference()
         if difference is not None:
             raise ReconciliationError(
                 f"{difference}; nothing is published, the staged parts stay for inspection"
@@ -291,6 +284,7 @@ class Pipeline:
         opened.sink.renew()
         self._keeper.save(checkpoint)
         if self._job.local:
+            self._keeper.delete()  # nothing was written: the next LOCAL run begins anew
             report = self._report(checkpoint, status="skipped", published={}, letters={})
         else:
             report = self._publish(opened, checkpoint, tracker)
@@ -366,8 +360,10 @@ class Pipeline:
         """Save what is durable on the way out; a failure to do so must not hide why the leg ends."""
         tracker.touch()
         try:
+            self._keeper.save(
+                checkpoint
+            )  # first: a renewal that hangs must not cost the save its three seconds
             opened.sink.renew(for_seconds=pause or 0.0)
-            self._keeper.save(checkpoint)
         except SupersededError:
             raise
         except Exception:  # noqa: BLE001  # the reason why the leg ends is being raised already

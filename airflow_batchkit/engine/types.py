@@ -101,13 +101,15 @@ class Rejection:
 
 @dataclass(slots=True)
 class WriteResult:
-    """What became of one batch: every record handed to the writer is in exactly one of the three.
+    """What became of one batch: every record handed to the writer is in exactly one of the four.
 
     :param written: durable now.
     :param unchanged: the sink already had them, equal.
+    :param skipped: not written because of LOCAL mode.
     :param rejected: given up by the sink, one by one.
     """
 
     written: int = 0
     unchanged: int = 0
+    skipped: int = 0
     rejected: list[Rejection] = field(default_factory=list)

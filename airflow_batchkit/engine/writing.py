@@ -204,12 +204,14 @@ class Writers:
         result = self._retrying(f"write of {where}", batch.writer.write)
         batch.counts.written += result.written
         batch.counts.unchanged += result.unchanged
+        batch.counts.skipped += result.skipped
         batch.counts.dead_lettered_by_sink += len(result.rejected)
         letters = [
             envelope(rejection, leg=self._leg, key=batch.key)
             for rejection in (*batch.rejected, *result.rejected)
         ]
         batch.rejected.clear()
+        batch.error_types.update(letter.error_type for letter in letters)
         place = self._dead_letters
         if letters and place is not None:
             self._retrying(f"dead letters of {where}", lambda: place.put(batch.key, letters))

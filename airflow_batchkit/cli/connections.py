@@ -23,8 +23,10 @@ _log = logging.getLogger("airflow_batchkit")
 
 
 class EnvironmentConnections(Connections):
-    """Resolves the names that :mod:`airflow_batchkit.cli.systems` gives: an address, with ``?conn_id=`` where the
-    credentials are in ``AIRFLOW_CONN_<ID>``; without it they are in the systems' own variables.
+    """Resolves the names that :mod:`airflow_batchkit.cli.systems` gives.
+
+    A name is an address, with ``?conn_id=`` where the credentials are in ``AIRFLOW_CONN_<ID>``; without it they
+    are in the system's own variables.
     """
 
     @override
@@ -47,9 +49,15 @@ def _elasticsearch(name: str, timeouts: Timeouts) -> Any:
 
     parts = urlsplit(name)
     conn_id = parse_qs(parts.query).get("conn_id", [None])[0]
-    settings = _elasticsearch_environment() if conn_id is None else _elasticsearch_extras(airflow_connection(conn_id))
+    settings = (
+        _elasticsearch_environment()
+        if conn_id is None
+        else _elasticsearch_extras(airflow_connection(conn_id))
+    )
     if not settings["verify_certs"]:
-        _log.warning("certificates of %s are not verified: who sits in between can read and change everything", name)
+        _log.warning(
+            "certificates of %s are not verified: who sits in between can read and change everything", name
+        )
     return make_client(f"{parts.scheme}://{parts.netloc}", timeouts=timeouts, **settings)
 
 
@@ -90,7 +98,9 @@ def _s3(conn_id: str, timeouts: Timeouts) -> Any:
         retries={"total_max_attempts": 1},
     )
     try:
-        return boto3.client("s3", config=config, **(_s3_settings(airflow_connection(conn_id)) if conn_id else {}))
+        return boto3.client(
+            "s3", config=config, **(_s3_settings(airflow_connection(conn_id)) if conn_id else {})
+        )
     except (BotoCoreError, ValueError) as error:
         raise UsageError(f"the environment's AWS settings do not make a client: {error}") from error
 

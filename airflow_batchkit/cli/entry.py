@@ -23,7 +23,7 @@ _COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """Imports a subcommand when it runs or shows its help, so that ``batchkit --version`` loads nothing else."""
+    """Imports a subcommand when it runs or shows its help: ``batchkit --version`` loads nothing else."""
 
     @override
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -38,7 +38,9 @@ class LazyGroup(click.Group):
         return command
 
 
-@click.group(cls=LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, "-V", "--version", message="batchkit %(version)s")
 @click.pass_context
 def batchkit(context: click.Context) -> None:

@@ -1,4 +1,4 @@
-"""Option values that are more than a word or a number: each is checked where it is typed (click callbacks)."""
+"""Option values that are more than a word or a number, each checked where it is typed (click callbacks)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def rate(_context: click.Context, _option: click.Parameter, text: str | None) ->
         return None
     amount, unit = _amount(text.strip().removesuffix("/s"))
     if amount <= 0:
-        raise click.BadParameter(f"{text!r} is not a rate; write for example 5000 (records a second) or 20MiB/s")
+        raise click.BadParameter(
+            f"{text!r} is not a rate; write for example 5000 (records a second) or 20MiB/s"
+        )
     if unit:
         return RateLimit(bytes_per_second=amount * _UNITS[unit])
     return RateLimit(records_per_second=amount)

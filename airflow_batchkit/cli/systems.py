@@ -40,7 +40,9 @@ def sink_at(location: Location, *, compression: str | None) -> Sink:
     :raises UsageError: nothing can be written there.
     """
     if location.scheme not in {"s3", "file"}:
-        raise UsageError(f"{location.scheme}:// cannot be written to by this version; a sink is s3://… or file:///…")
+        raise UsageError(
+            f"{location.scheme}:// cannot be written to by this version; a sink is s3://… or file:///…"
+        )
     from airflow_batchkit.connectors.object_storage import ObjectStorageSink
 
     return ObjectStorageSink(url=_object_url(location), conn_id=s3_name(location), compression=compression)
@@ -52,14 +54,16 @@ def dead_letters_at(location: Location) -> DeadLetterPlace:
     :raises UsageError: nothing can be written there.
     """
     if location.scheme not in {"s3", "file"}:
-        raise UsageError(f"--dead-letters: {location.scheme}:// cannot keep dead letters; use s3://… or file:///…")
+        raise UsageError(
+            f"--dead-letters: {location.scheme}:// cannot keep dead letters; use s3://… or file:///…"
+        )
     from airflow_batchkit.connectors.object_storage import DeadLetters
 
     return DeadLetters(_object_url(location), conn_id=s3_name(location))
 
 
 def elasticsearch_name(location: Location) -> str:
-    """Name an Elasticsearch for :class:`~airflow_batchkit.cli.connections.EnvironmentConnections`: its address."""
+    """Name an Elasticsearch by its address, as :mod:`airflow_batchkit.cli.connections` resolves it."""
     address = f"{location.scheme.removeprefix('elasticsearch+')}://{location.host}"
     conn_id = location.parameters.get("conn_id")
     return address if conn_id is None else f"{address}?conn_id={quote(conn_id)}"

@@ -1,4 +1,4 @@
-"""Takes a URL of the command line apart, and refuses what can only be a mistake (or a secret in the wrong place)."""
+"""Takes a URL apart, and refuses what can only be a mistake, or a secret in the wrong place."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Location:
 def parse(url: str) -> Location:
     """Take a URL apart.
 
-    :raises UsageError: it holds a password, or its form is none that we know; the message never repeats a secret.
+    :raises UsageError: it holds a password (which the message does not repeat), or its form is unknown.
     """
     scheme = url.partition("://")[0].lower() if "://" in url else ""
     _refuse_secrets(url, scheme)
@@ -88,8 +88,8 @@ def _refuse_secrets(url: str, scheme: str) -> None:
     else:
         instead = "?conn_id=<id> with AIRFLOW_CONN_<ID>"
     raise UsageError(
-        f"the {scheme or 'first'}:// URL holds a user or a password, which shells and process lists would show; "
-        f"remove it and set {instead}"
+        f"the {scheme}:// URL holds a user or a password, which shells and process lists would show; "
+        f"take it out and set {instead}"
     )
 
 
@@ -111,7 +111,9 @@ def _elasticsearch(location: Location) -> Location:
     try:
         named = bool(parts.hostname) and parts.port is not None
     except ValueError as error:
-        raise UsageError(f"the port in the {location.scheme}:// URL is not a port number; write {example}") from error
+        raise UsageError(
+            f"the port in the {location.scheme}:// URL is not a port number; write {example}"
+        ) from error
     if not named:
         raise UsageError(f"{location.url!r} must name host and port; write {example}")
     path = unquote(location.path.strip("/"))
@@ -141,5 +143,9 @@ def _local(location: Location) -> Location:
 
 def _replace_path(location: Location, path: str) -> Location:
     return Location(
-        url=location.url, scheme=location.scheme, host=location.host, path=path, parameters=location.parameters
+        url=location.url,
+        scheme=location.scheme,
+        host=location.host,
+        path=path,
+        parameters=location.parameters,
     )

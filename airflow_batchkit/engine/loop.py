@@ -10,19 +10,14 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_batchkit.engine.batching import Batch, Lane, Limits, Slice
-from airflow_batchkit.engine.checkpoint import Frontier
-from airflow_batchkit.engine.exceptions import (
-    ErrorBudgetExceededError,
-    PushbackError,
-    StoppedError,
-    TransientError,
-)
+from airflow_batchkit.engine.exceptions import ErrorBudgetExceededError, StoppedError
+from airflow_batchkit.engine.lanes import Lanes
 from airflow_batchkit.engine.reading import Arrival, ReadAhead
 
 if TYPE_CHECKING:
@@ -94,10 +89,15 @@ class Loop:
         self._teller = teller
         self._notices = notices
         self._max_wait_in_slot = max_wait_in_slot
-        self._lanes: dict[int, Lane] = {}
-        self._next = checkpoint.frontier.next
-        self._rereads: Counter[int] = Counter()
-        self._due: dict[int, float] = {}
+        self._lanes = Lanes(
+            tuple(opened.source.partitions),
+            stages.reading,
+            checkpoint.frontier,
+            readers=job.readers,
+            retry=job.batch_retry,
+            max_wait_in_slot=max_wait_in_slot,
+            clock=clock,
+        )
         self._unsaved = False
         self._renewed_at = clock.monotonic()
 
@@ -106,16 +106,14 @@ class Loop:
 
         :raises StoppedError: a stop was asked; everything up to the checkpoint is durable.
         """
-        self._take_up_open_partitions()
-        self._open_more_partitions()
         while self._lanes and not self._enough():
             self._ask()
             arrival = self._stages.reading.next(_POLL_SECONDS, unless=self._stages.writers.any_ended)
             if arrival is not None:
                 self._take(arrival)
             self._commit(self._stages.writers.collect(0))
-            self._begin_due_readers()
-            self._open_more_partitions()
+            self._lanes.begin_due()
+            self._lanes.open_more()
         self._stages.reading.stop()
         while self._stages.writers.in_flight:
             self._ask()
@@ -123,21 +121,9 @@ class Loop:
 
     # reading
 
-    def _take_up_open_partitions(self) -> None:
-        for progress in self._checkpoint.frontier.open:
-            self._open_lane(progress.partition, progress.cursor)
-
-    def _open_more_partitions(self) -> None:
-        while len(self._lanes) < self._job.readers and self._next < len(self._opened.source.partitions):
-            self._open_lane(self._next, None)
-            self._next += 1
-
-    def _open_lane(self, partition: int, cursor: dict[str, object] | None) -> None:
-        self._lanes[partition] = Lane(partition, cursor, self._stages.reading.begin(partition, cursor))
-
     def _take(self, arrival: Arrival) -> None:
-        lane = self._lanes.get(arrival.partition)
-        if lane is None or lane.reader != arrival.reader:
+        lane = self._lanes.of(arrival)
+        if lane is None:
             return
         if arrival.error is not None:
             self._read_again_later(lane, arrival.error)
@@ -159,34 +145,8 @@ class Loop:
             lane.end_window(page.window_end)
 
     def _read_again_later(self, lane: Lane, error: BaseException) -> None:
-        name = self._opened.source.partitions[lane.partition]
-        if not isinstance(error, TransientError):
-            raise error
-        if not lane.in_clean_window:
-            raise TransientError(
-                f"reading {name} broke off in the middle of a window that is partly written; "
-                f"the next leg reads it again from its start ({error})"
-            ) from error
-        self._rereads[lane.partition] += 1
-        tries = self._rereads[lane.partition]
-        if tries >= self._job.batch_retry.max_tries:
-            raise error
-        first, most = self._job.batch_retry.first_wait, self._job.batch_retry.max_wait
-        wait = min(first.total_seconds() * 2.0 ** min(tries - 1, 30), most.total_seconds())
-        if isinstance(error, PushbackError) and error.retry_after:
-            if error.retry_after > self._max_wait_in_slot:
-                raise error
-            wait = max(wait, error.retry_after)
-        self._teller.tell(lambda listener: listener.on_retry(f"read of {name}", error, tries, wait))
-        lane.forget_window(reader=0)
-        self._due[lane.partition] = self._clock.monotonic() + wait
-
-    def _begin_due_readers(self) -> None:
-        for partition, due in list(self._due.items()):
-            if self._clock.monotonic() >= due:
-                del self._due[partition]
-                lane = self._lanes[partition]
-                lane.forget_window(self._stages.reading.begin(partition, lane.read_cursor))
+        what, tries, wait = self._lanes.read_again_later(lane, error)
+        self._teller.tell(lambda listener: listener.on_retry(what, error, tries, wait))
 
     # batches
 
@@ -229,19 +189,13 @@ class Loop:
 
     def _move_frontier(self) -> bool:
         moved = False
-        for partition, lane in list(self._lanes.items()):
-            batches = lane.commit()
-            for batch in batches or ():
+        for batches in self._lanes.commit():
+            moved = True
+            for batch in batches:
                 self._checkpoint.counts.add(batch.counts)
                 self._checkpoint.note_errors(batch.error_types)
-            if batches is not None:
-                self._rereads.pop(partition, None)
-            if lane.finished:
-                del self._lanes[partition]
-            moved = moved or batches is not None or lane.finished
         if moved:
-            lanes = sorted(self._lanes.values(), key=lambda lane: lane.partition)
-            self._checkpoint.frontier = Frontier(self._next, tuple(lane.progress for lane in lanes))
+            self._checkpoint.frontier = self._lanes.frontier
             self._checkpoint.source = dict(self._opened.source.state)
             self._checkpoint.sink = dict(self._opened.sink.state)
         return moved

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 from airflow_batchkit.engine.batching import Limits
 from airflow_batchkit.engine.clock import Clock, SystemClock
 from airflow_batchkit.engine.exceptions import (
-    ReconciliationError,
     StoppedError,
     SupersededError,
     TransientError,
 )
+from airflow_batchkit.engine.finish import Finish
 from airflow_batchkit.engine.keeping import CheckpointKeeper
 from airflow_batchkit.engine.loop import Loop, Stages
 from airflow_batchkit.engine.opening import Opened, next_checkpoint, open_all
 from airflow_batchkit.engine.reading import ReadAhead
-from airflow_batchkit.engine.report import Plan, Report, count_dict, make_report
+from airflow_batchkit.engine.report import Plan, Report
 from airflow_batchkit.engine.resumption import decide
-from airflow_batchkit.engine.sink import Leg, Publication
+from airflow_batchkit.engine.sink import Leg
 from airflow_batchkit.engine.stop import Stop
 from airflow_batchkit.engine.telling import ProgressTracker, Teller
 from airflow_batchkit.engine.throttle import Throttle
@@ -217,7 +217,17 @@ class Pipeline:
         began_at = checkpoint.counts.read
         try:
             self._loop(opened, checkpoint, leg, tracker)
-            return self._finish(opened, checkpoint, tracker)
+            return Finish(
+                self._job,
+                opened,
+                checkpoint,
+                keeper=self._keeper,
+                stop=self._stop,
+                teller=self._teller,
+                tracker=tracker,
+                retrying=self._retrying(self._job.timeouts.run.total_seconds()),
+                clock=self._clock,
+            ).run()
         except SupersededError:
             raise
         except StoppedError as stopped:
@@ -273,75 +283,6 @@ class Pipeline:
         finally:
             stages.reading.stop()
             stages.writers.stop()
-
-    def _finish(self, opened: Opened, checkpoint: Checkpoint, tracker: ProgressTracker) -> Report:
-        difference = checkpoint.counts.difference()
-        if difference is not None:
-            raise ReconciliationError(
-                f"{difference}; nothing is published, the staged parts stay for inspection"
-            )
-        tracker.touch()
-        opened.sink.renew()
-        self._keeper.save(checkpoint)
-        if self._job.local:
-            self._keeper.delete()  # nothing was written: the next LOCAL run begins anew
-            report = self._report(checkpoint, status="skipped", published={}, letters={})
-        else:
-            report = self._publish(opened, checkpoint, tracker)
-        self._teller.tell(lambda listener: listener.on_finish(report))
-        return report
-
-    def _publish(self, opened: Opened, checkpoint: Checkpoint, tracker: ProgressTracker) -> Report:
-        self._stop.raise_if_asked()
-        self._teller.tell(lambda listener: listener.on_publishing())
-        letters = self._settle_dead_letters(opened, checkpoint)
-        publication = self._publication(checkpoint, notes={**opened.source.state, "dead_letters": letters})
-        published = self._retrying(self._job.timeouts.run.total_seconds())(
-            "publish", lambda: opened.sink.publish(publication)
-        )
-        tracker.touch()
-        report = self._report(checkpoint, status="completed", published=published, letters=letters)
-        checkpoint.status = "completed"
-        checkpoint.report = report.to_dict()
-        self._keeper.save(checkpoint)
-        opened.sink.release()
-        return report
-
-    def _settle_dead_letters(self, opened: Opened, checkpoint: Checkpoint) -> Mapping[str, Any]:
-        place = opened.dead_letters
-        if place is None:
-            return {}
-        publication = self._publication(checkpoint, notes={})
-        letters = self._retrying(self._job.timeouts.run.total_seconds())(
-            "settling of the dead letters", lambda: place.settle(publication)
-        )
-        if letters.get("count") != checkpoint.counts.dead_lettered:
-            raise ReconciliationError(
-                f"{checkpoint.counts.dead_lettered:,} records were dead-lettered, but {letters.get('count')} "
-                "dead letters are kept; nothing is published"
-            )
-        return letters
-
-    def _publication(self, checkpoint: Checkpoint, *, notes: Mapping[str, Any]) -> Publication:
-        return Publication(
-            frontier=checkpoint.frontier,
-            counts=count_dict(checkpoint.counts),
-            fingerprints=checkpoint.fingerprints,
-            notes={"started_at": checkpoint.started_at, "legs": checkpoint.legs, **notes},
-            stop_asked=lambda: self._stop.asked,
-        )
-
-    def _report(
-        self, checkpoint: Checkpoint, *, status: str, published: Mapping[str, Any], letters: Mapping[str, Any]
-    ) -> Report:
-        return make_report(
-            checkpoint,
-            job=self._job.name,
-            status=status,
-            published=published,
-            dead_letters=letters,
-            finished_at=self._clock.time(),
-        )
 
     def _pause(self, checkpoint: Checkpoint, error: TransientError, *, moved: bool) -> float | None:
         """Decide whether a transient failure is sat out (seconds until the next leg) or counts (None)."""

@@ -46,13 +46,12 @@ def decide(  # noqa: PLR0911  # one return per row of the table in docs/airflow.
     if stored is None:
         return Decision(action="begin", reason="no checkpoint: the run begins")
     cleared = stored.clear_marker != identity.clear_marker
-    if identity.restart and (cleared or stored.run != identity.run):
-        # Not in a retry of the run that was asked to restart: that one goes on.
-        return Decision(action="begin", reason="restart was asked: the checkpoint is not used")
     if stored.run != identity.run:
         return Decision(
             action="begin", reason=f"the checkpoint is of another run ({stored.run}): this run begins"
         )
+    if identity.restart and cleared:  # not in a retry of the run that was asked to restart: that one goes on
+        return Decision(action="begin", reason="restart was asked: the checkpoint is not used")
     if stored.status == "completed":
         if cleared:
             return Decision(action="begin", reason="cleared after it completed: the run begins anew")

@@ -7,6 +7,7 @@ An alert never fails or delays what it is about.
 from __future__ import annotations
 
 import asyncio
+import logging
 from abc import abstractmethod
 from collections.abc import Mapping
 from datetime import timedelta
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 ALERTED_XCOM_KEY = "batchkit_alerted"
 
+_log = logging.getLogger(__name__)
+
 
 class _SlackNotifier(BaseNotifier):
     """What the notifiers share: where to, once only, and never in anybody's way."""
@@ -45,6 +48,10 @@ class _SlackNotifier(BaseNotifier):
         self.destination = chosen_destination(
             channel=channel, slack_conn_id=slack_conn_id, slack_webhook_conn_id=slack_webhook_conn_id
         )
+
+    @override
+    def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
+        """Render nothing: no field is a template, and some contexts' DAG cannot make a Jinja environment."""
 
     @override
     def notify(self, context: Context) -> None:
@@ -100,7 +107,7 @@ class _SlackNotifier(BaseNotifier):
         """Hear that the alert is out."""
 
     def _log_not_sent(self, error: Exception) -> None:
-        self.log.error(
+        _log.error(
             "alert not sent through connection %r: %s: %s; check the connection and the channel",
             self.destination.conn_id,
             type(error).__name__,
@@ -125,11 +132,11 @@ class SlackFailureNotifier(_SlackNotifier):
     @override
     def _incident(self, context: Mapping[str, Any]) -> Incident | None:
         if _is_no_failure(context.get("exception")):
-            self.log.info("no alert: this try was superseded or stopped; the run goes on elsewhere")
+            _log.info("no alert: this try was superseded or stopped; the run goes on elsewhere")
             return None
         incident = failure_incident(context)
         if incident.kind == "run_failed" and self._said_by_the_task(context, incident):
-            self.log.info("no alert: the alert of task %s is out", incident.task_id)
+            _log.info("no alert: the alert of task %s is out", incident.task_id)
             return None
         return incident
 

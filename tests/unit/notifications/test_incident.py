@@ -11,7 +11,7 @@ from airflow_batchkit.notifications.incident import deadline_incident, failure_i
 
 
 def task_instance(**facts: object) -> SimpleNamespace:
-    """What the callbacks' contexts hold of a task instance."""
+    """Make what the callbacks' contexts hold of a task instance."""
     known = {
         "id": "0198-uuid",
         "dag_id": "nightly",
@@ -26,7 +26,7 @@ def task_instance(**facts: object) -> SimpleNamespace:
 
 
 def raised() -> BaseException:
-    """An exception with a stack trace and a cause."""
+    """Return an exception with a stack trace and a cause."""
     try:
         try:
             {}["missing"]

@@ -18,7 +18,7 @@ from airflow_batchkit.notifications.standing import Standing
 
 
 def failed(**facts: object) -> Incident:
-    """A task that failed, with the facts that a worker gives."""
+    """Make an incident of a task that failed, with the facts that a worker gives."""
     known: dict[str, object] = {
         "kind": "task_failed",
         "dag_id": "nightly",
@@ -153,7 +153,7 @@ def test_secrets_that_airflow_knows_are_not_sent() -> None:
 
 @pytest.mark.parametrize("filler", ["x", "&", "line\n", "ß"])
 def test_every_text_keeps_to_the_limits_of_slack(filler: str) -> None:
-    """However long the facts are, no block is longer than Slack takes, and both ends of a stack trace stay."""
+    """However long the facts are, Slack takes every block, and both ends of a stack trace stay."""
     long = filler * 20_000
     message = render(
         Incident(

@@ -30,7 +30,7 @@ class Instance(SimpleNamespace):
 
 
 def instance(**xcoms: Any) -> Instance:
-    """A task instance with these XComs of its own."""
+    """Make a task instance with these XComs of its own."""
     return Instance(task_id="t", map_index=-1, xcoms={("t", key, -1): value for key, value in xcoms.items()})
 
 

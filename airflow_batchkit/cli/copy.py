@@ -1,0 +1,243 @@
+"""``batchkit copy``: any source to any sink, on the same engine as the operators, without Airflow."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from airflow_batchkit import __version__
+from airflow_batchkit.cli import options
+from airflow_batchkit.cli.checkpoint_files import CheckpointFile, checkpoint_of_copy
+from airflow_batchkit.cli.exits import DONE, STOPPED
+from airflow_batchkit.cli.interrupts import Interrupts
+from airflow_batchkit.cli.systems import dead_letters_at, sink_at, source_at
+from airflow_batchkit.cli.urls import parse
+from airflow_batchkit.engine.exceptions import (
+    CannotResumeError,
+    ErrorBudgetExceededError,
+    StoppedError,
+    UsageError,
+)
+from airflow_batchkit.engine.job import Job, RunIdentity
+from airflow_batchkit.engine.policies import BatchPolicy, ErrorBudget, RateLimit
+from airflow_batchkit.engine.stop import Stop
+
+if TYPE_CHECKING:
+    from airflow_batchkit.engine.checkpoint import Checkpoint
+    from airflow_batchkit.engine.report import Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyOptions:
+    """The options as they were given, each checked by itself."""
+
+    local: bool
+    restart: bool
+    start_at: str | None
+    max_records_per_batch: int | None
+    max_bytes_per_batch: int | None
+    rate: RateLimit | None
+    error_budget: ErrorBudget
+    dead_letters: str | None
+    checkpoint: Path | None
+    query: Mapping[str, Any] | None
+    compression: str
+    progress: bool | None
+    verbose: bool
+
+
+@click.command()
+@click.argument("source_url")
+@click.argument("sink_url")
+@click.option("--local", is_flag=True, help="LOCAL mode: read everything, write nothing.")
+@click.option("--restart", is_flag=True, help="Begin anew, whatever progress was saved.")
+@click.option(
+    "--start-at", metavar="CURSOR|DATE", help="Copy a part: begin here, as the source understands it."
+)
+@click.option(
+    "--max-records-per-batch", type=click.IntRange(min=1), metavar="N", help="Default: the sink's choice."
+)
+@click.option(
+    "--max-bytes-per-batch", callback=options.byte_size, metavar="SIZE", help="8MiB, 10MB, 8388608."
+)
+@click.option("--rate", callback=options.rate, metavar="RATE", help="5000 (records a second) or 20MiB/s.")
+@click.option(
+    "--error-budget",
+    callback=options.error_budget,
+    metavar="N|N%",
+    help="Records that may be given up before the run fails. Default: 0.",
+)
+@click.option("--dead-letters", metavar="URL", help="Where records that are given up are kept.")
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Keep progress here. Default: a file below ~/.local/state/airflow-batchkit/checkpoints.",
+)
+@click.option("--query", callback=options.json_object, metavar="JSON|@FILE", help='The body of "query".')
+@click.option("--compression", type=click.Choice(["gzip", "zstd", "none"]), default="gzip", show_default=True)
+@click.option("--progress/--no-progress", default=None, help="A moving line. Default: only on a terminal.")
+@click.option("-v", "--verbose", is_flag=True, help="Show each query, and the stack trace of errors.")
+def copy(source_url: str, sink_url: str, **given: Any) -> int:
+    """Copy all records from SOURCE_URL to SINK_URL, in batches, and go on by itself after a stop or a kill.
+
+    \b
+    URLs:
+      elasticsearch+http://host:9200/index[,index2]     source
+      elasticsearch+https://host:9200/index[,index2]    source
+      sqlite:///path/file.db?table=orders&key=id        source; key: the columns of a unique key
+      s3://bucket/prefix                                sink; endpoint and credentials as for boto3
+      file:///path/folder                               sink
+
+    \b
+    Credentials never stand in a URL:
+      BATCHKIT_ELASTICSEARCH_API_KEY, or …_USERNAME and …_PASSWORD, …_CA_CERTS, …_VERIFY_CERTS
+      AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, … as for boto3
+      or AIRFLOW_CONN_<ID> with ?conn_id=<id> in the URL
+
+    \b
+    Examples:
+      batchkit copy elasticsearch+http://localhost:9200/orders s3://lake/orders
+      batchkit copy elasticsearch+https://es:9200/orders file:///data/orders \\
+          --query '{"range": {"day": {"gte": "2026-11-01", "lt": "2026-11-02"}}}' --rate 5000
+      batchkit copy "sqlite:///data/shop.db?table=orders&key=id" file:///data/orders \\
+          --error-budget 0.1% --dead-letters file:///data/orders-dead-letters
+
+    \b
+    Exit codes: 0 done · 1 failed · 2 wrong usage · 3 error budget exceeded · 4 stopped and can be resumed
+    """  # noqa: D301  # \b is click's mark for a paragraph that must not be rewrapped
+    settings = CopyOptions(**given)
+    job = _job(source_url, sink_url, settings)
+    file = checkpoint_of_copy(
+        parse(source_url), parse(sink_url), query=settings.query, file=settings.checkpoint
+    )
+    stop = Stop()
+    with file.held(), Interrupts(stop):
+        identity = _identity(file, job, settings)
+        try:
+            report = _run(job, identity, file, stop, settings)
+        except StoppedError as stopped:
+            click.echo(f"batchkit: {stopped}; to go on: {_same_command()}", err=True)
+            return STOPPED
+    _show(report)
+    return DONE
+
+
+def _job(source_url: str, sink_url: str, settings: CopyOptions) -> Job:
+    source, sink = parse(source_url), parse(sink_url)
+    if settings.error_budget.allows_any and settings.dead_letters is None and not settings.local:
+        raise UsageError(
+            "--error-budget lets records be given up: say where to keep them with --dead-letters URL"
+        )
+    return Job(
+        name=f"copy {source.url} {sink.url}",
+        source=source_at(source, query=settings.query),
+        sink=sink_at(sink, compression=None if settings.compression == "none" else settings.compression),
+        batch=BatchPolicy(max_records=settings.max_records_per_batch, max_bytes=settings.max_bytes_per_batch),
+        throttle=settings.rate,
+        error_budget=settings.error_budget,
+        dead_letters=None if settings.dead_letters is None else dead_letters_at(parse(settings.dead_letters)),
+        local=settings.local,
+        start_at=settings.start_at,
+    )
+
+
+def _identity(file: CheckpointFile, job: Job, settings: CopyOptions) -> RunIdentity:
+    """Take over an unfinished run; begin a new one where there is none, or where it is complete.
+
+    A restart keeps the name of an unfinished run, which may still own the target: there is nothing to wait for.
+    Its new clear marker gives the output another generation.
+    """
+    now = datetime.now(tz=UTC).strftime("%Y%m%dT%H%M%SZ")
+    stored = _unfinished(file, job, restart=settings.restart)
+    if settings.restart:
+        run = f"{now}-{os.getpid()}" if stored is None else stored.run
+        return RunIdentity(run=run, clear_marker=now, restart=True)
+    if stored is None:
+        return RunIdentity(run=f"{now}-{os.getpid()}")
+    if not stored.budget.exceeded:
+        return RunIdentity(run=stored.run, clear_marker=stored.clear_marker)
+    counts = stored.counts
+    if job.error_budget.exceeded(dead_lettered=counts.dead_lettered, read=counts.read) is not None:
+        raise ErrorBudgetExceededError(
+            f"{stored.budget.exceeded}; go on with a larger --error-budget, or begin anew with --restart"
+        )
+    return RunIdentity(run=stored.run, clear_marker=now)
+
+
+def _unfinished(file: CheckpointFile, job: Job, *, restart: bool) -> Checkpoint | None:
+    try:
+        stored = file.read(mode=job.mode)
+    except CannotResumeError:
+        if restart:
+            return None
+        raise
+    return None if stored is None or stored.status == "completed" else stored
+
+
+def _run(job: Job, identity: RunIdentity, file: CheckpointFile, stop: Stop, settings: CopyOptions) -> Report:
+    """Run leg after leg: who runs a command line has no scheduler that would come back later.
+
+    :raises StoppedError: someone asked to stop.
+    """
+    from airflow_batchkit.cli.connections import EnvironmentConnections
+    from airflow_batchkit.cli.progress import LOG, display
+    from airflow_batchkit.engine.pipeline import Pipeline
+
+    moving = sys.stderr.isatty() if settings.progress is None else settings.progress
+    with display(stop, moving=moving, verbose=settings.verbose) as listener:
+        while True:
+            pipeline = Pipeline(
+                job,
+                identity=identity,
+                store=file.store,
+                key=file.name,
+                connections=EnvironmentConnections(),
+                stop=stop,
+                listeners=[listener],
+                environment=_environment(),
+                log=LOG,
+            )
+            try:
+                return pipeline.run()
+            except StoppedError as stopped:
+                pause = stopped.resume_after
+                if stop.asked or pause is None:
+                    raise
+                LOG.warning("%s; going on in %.0f s", stopped, pause)
+                listener.on_waiting(str(stopped), pause)
+                stop.wait(pause)
+                stop.raise_if_asked()
+            identity = dataclasses.replace(identity, restart=False)
+
+
+def _environment() -> dict[str, Any]:
+    return {
+        "command": f"batchkit {__version__}",
+        "python": platform.python_version(),
+        "host": platform.node(),
+        "pid": os.getpid(),
+    }
+
+
+def _same_command() -> str:
+    arguments = [argument for argument in sys.argv[1:] if argument != "--restart"]
+    return shlex.join(["batchkit", *arguments])
+
+
+def _show(report: Report) -> None:
+    from airflow_batchkit.engine.progress_log import summary
+
+    title, _, rows = summary(report).partition("\n")
+    click.echo(click.style(title, bold=True))
+    click.echo(rows)

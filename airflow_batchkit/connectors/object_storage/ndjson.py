@@ -1,0 +1,111 @@
+"""Records as lines of JSON, without decoding them: every literal, escape and the order of keys survive.
+
+A line is ``{"_id": …, <the record's own fields>}``, with ``_routing``, ``_index`` and ``_version`` where the
+record has them; a record whose own fields include one of these names is wrapped: ``{"_id": …, "_source": {…}}``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from operator import itemgetter
+
+import msgspec
+
+from airflow_batchkit.engine.types import Body, Record
+
+FORMAT = "ndjson"
+FORMAT_VERSION = 1
+RESERVED = frozenset({"_id", "_source", "_routing", "_index", "_version"})
+
+_WHITE_SPACE = b" \t\r\n"
+# Written out. A JSON text never holds a NUL, so it can stand between bodies that are searched in one go.
+_reserved_name = re.compile(rb'"_(?:id|source|routing|index|version)"').search
+# Spelled with escapes: the names consist of "_" (005f) and small letters (0061 to 007a).
+_escaped_name = re.compile(rb"\\u00[567]").search
+
+_encode = msgspec.json.Encoder().encode
+_encode_lines = msgspec.json.Encoder().encode_lines
+_decode_names = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_first, _second, _after_first = itemgetter(0), itemgetter(1), itemgetter(slice(1, None))
+_BRACE, _QUOTE = {ord("{")}, {ord('"')}
+
+
+def format_lines(records: Sequence[Record]) -> bytes:
+    """Return the records as lines, each with its line feed.
+
+    The usual page is checked as a whole and put together by a handful of calls; whatever is unusual in it (a
+    line break inside a record, an empty one, a name of ours) sends it the exact way, record by record.
+    """
+    if not records:
+        return b""
+    bodies = [record.body for record in records]
+    views = [memoryview(body) for body in bodies]
+    identities = _identities(records)
+    if _unusual(bodies, views):
+        return b"".join(map(_line, identities, bodies))
+    count = len(records)
+    parts: list[bytes | memoryview] = [b'\n{"_id":'] * (4 * count + 1)
+    parts[1::4] = identities
+    parts[2::4] = [b","] * count
+    parts[3::4] = map(_after_first, views)
+    parts[0], parts[-1] = b'{"_id":', b"\n"
+    return b"".join(parts)
+
+
+def _identities(records: Sequence[Record]) -> list[bytes]:
+    if any([
+        record.routing is not None or record.index is not None or record.version is not None for record in records
+    ]):  # fmt: skip
+        return list(map(_identity, records))
+    # An encoded id holds no line feed (it is escaped), so the encoder's own line feeds tell them apart.
+    return _encode_lines([record.id for record in records]).split(b"\n")[: len(records)]
+
+
+def _identity(record: Record) -> bytes:
+    identity = _encode(record.id)
+    if record.routing is not None:
+        identity += b',"_routing":' + _encode(record.routing)
+    if record.index is not None:
+        identity += b',"_index":' + _encode(record.index)
+    if record.version is not None:
+        identity += b',"_version":%d' % record.version
+    return identity
+
+
+def _unusual(bodies: Sequence[Body], views: Sequence[memoryview]) -> bool:
+    if set(map(_first, views)) != _BRACE or set(map(_second, views)) != _QUOTE:
+        return True
+    joined = b"\0".join(bodies)
+    if b"\n" in joined or b"\r" in joined or _reserved_name(joined):
+        return True
+    return b"\\" in joined and _escaped_name(joined) is not None
+
+
+def _line(identity: bytes, raw: Body) -> bytes:
+    body = bytes(raw).strip(_WHITE_SPACE)
+    if b"\n" in body or b"\r" in body:
+        body = _compact(body)
+    if _holds_reserved_name(body):
+        return b'{"_id":%b,"_source":%b}\n' % (identity, body)
+    fields = body[1:].lstrip(_WHITE_SPACE)
+    return b'{"_id":%b}\n' % identity if fields == b"}" else b'{"_id":%b,%b\n' % (identity, fields)
+
+
+def _compact(body: bytes) -> bytes:
+    try:
+        return msgspec.json.format(body, indent=-1)
+    except (msgspec.DecodeError, RecursionError):
+        # Half a surrogate pair, or very deep nesting. Inside a JSON string line breaks are always escaped, so
+        # the bare ones are white space between tokens and can simply go.
+        return body.translate(None, b"\r\n")
+
+
+def _holds_reserved_name(body: bytes) -> bool:
+    if not _reserved_name(body) and not _escaped_name(body):
+        return False
+    try:
+        return not RESERVED.isdisjoint(_decode_names(body))
+    except (msgspec.DecodeError, RecursionError):
+        # Cannot tell whether the name is at the top: wrapping is always right, only less handsome.
+        return True

@@ -1,0 +1,65 @@
+"""How the end of a leg is told to Airflow: done, come back later, use up a retry, or fail for good.
+
+==============================================  ==============================================================
+the engine says                                 Airflow does
+==============================================  ==============================================================
+``StoppedError``                                comes back later; no retry is used, no callback runs
+``TransientError`` while a stop was asked       the same
+``TransientError``                              fails this try; its retries decide
+``SupersededError``                             nothing: no callback runs, and a reschedule of a task instance
+                                                that is gone or not running is refused by the API server
+other ``BatchkitError`` (usage, permanent)      fails for good: it would fail again
+==============================================  ==============================================================
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from airflow_batchkit.engine.exceptions import (
+    BatchkitError,
+    StoppedError,
+    SupersededError,
+    TransientError,
+)
+
+if TYPE_CHECKING:
+    from airflow_batchkit.operators.settings import SiteSettings
+
+
+def outcome(
+    error: BatchkitError, *, stop_asked: str | None, legs: int, settings: SiteSettings
+) -> BaseException:
+    """Return what the operator raises in place of an error of the engine.
+
+    :param error: how the leg ended.
+    :param stop_asked: why the leg was asked to stop, None when nobody asked.
+    :param legs: how many legs this run has had, this one included.
+    """
+    from airflow.providers.common.compat.sdk import AirflowFailException
+
+    if isinstance(error, SupersededError):
+        return come_back_after(0.0, settings)
+    if isinstance(error, StoppedError) or (isinstance(error, TransientError) and stop_asked is not None):
+        if legs >= settings.max_legs:
+            return AirflowFailException(
+                f"the run came back {legs} times, at most {settings.max_legs} are allowed ([batchkit] max_legs); "
+                f"clear the task to go on from the checkpoint. It stopped last because: {error}"
+            )
+        pause = error.resume_after if isinstance(error, StoppedError) else None
+        return come_back_after(pause or 0.0, settings)
+    if isinstance(error, TransientError):
+        return error
+    return AirflowFailException(f"{type(error).__name__}: {error}")
+
+
+def come_back_after(seconds: float, settings: SiteSettings) -> BaseException:
+    """Return the exception that gives the worker slot back and has the task started again later.
+
+    Sooner than about 10 s the scheduler takes the old leg's exit for an external kill and burns a retry.
+    """
+    from airflow.sdk.exceptions import AirflowRescheduleException
+
+    pause = max(seconds, settings.min_reschedule_seconds)
+    return AirflowRescheduleException(datetime.now(tz=UTC) + timedelta(seconds=pause))

@@ -1,0 +1,52 @@
+"""What the site decides for all its jobs: the section ``[batchkit]`` of Airflow's configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from airflow_batchkit.provider_info import SECTION, default_of
+
+_RETENTION_MARGIN = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteSettings:
+    """The options of ``[batchkit]``; their meaning is told in the provider's configuration reference.
+
+    :param min_reschedule_seconds: never come back sooner than this.
+    :param max_wait_in_slot_seconds: a longer wait gives the worker slot back.
+    :param max_legs: legs that one run may have.
+    :param max_stuck_legs: legs in a row that may fail at one cursor.
+    :param checkpoint_max_age: an older checkpoint is refused.
+    :param environment_name: how the log and the alerts call this installation; empty when nobody said.
+    """
+
+    min_reschedule_seconds: float
+    max_wait_in_slot_seconds: float
+    max_legs: int
+    max_stuck_legs: int
+    checkpoint_max_age: timedelta
+    environment_name: str
+
+    @property
+    def retention(self) -> timedelta:
+        """How long the task state store keeps a checkpoint after its last save: longer than it can be used."""
+        return self.checkpoint_max_age + _RETENTION_MARGIN
+
+
+def site_settings() -> SiteSettings:
+    """Read the options, with the provider's own defaults."""
+    from airflow.providers.common.compat.sdk import conf
+
+    def option(name: str) -> str:
+        return str(conf.get(SECTION, name, fallback=default_of(name)))
+
+    return SiteSettings(
+        min_reschedule_seconds=float(option("min_reschedule_seconds")),
+        max_wait_in_slot_seconds=float(option("max_wait_in_slot_seconds")),
+        max_legs=int(option("max_legs")),
+        max_stuck_legs=int(option("max_stuck_legs")),
+        checkpoint_max_age=timedelta(days=float(option("checkpoint_max_age_days"))),
+        environment_name=option("environment_name"),
+    )

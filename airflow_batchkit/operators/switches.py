@@ -1,0 +1,35 @@
+"""Settings that a trigger form may give: a template renders to text, and the text means yes, no or nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_batchkit.engine.exceptions import UsageError
+
+_YES = {"true", "1", "yes", "on"}
+_NO = {"false", "0", "no", "off", "", "none"}
+
+
+def as_switch(name: str, value: Any) -> bool:
+    """Return a setting as a truth value.
+
+    :param name: for the message.
+    :param value: a bool, or text such as ``"True"``, ``"false"``, ``""`` or ``"None"``.
+    :raises UsageError: the text means neither yes nor no.
+    """
+    if isinstance(value, bool):
+        return value
+    text = str(value).strip().lower()
+    if text in _YES:
+        return True
+    if text in _NO:
+        return False
+    raise UsageError(f"{name}={value!r}: must be true or false")
+
+
+def as_optional_text(value: Any) -> str | None:
+    """Return a setting as text, None where it is left empty."""
+    if value is None:
+        return None
+    text = (value.isoformat() if hasattr(value, "isoformat") else str(value)).strip()
+    return None if text.lower() in {"", "none"} else text

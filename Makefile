@@ -9,6 +9,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python;
 	then echo $$python; break; fi; done)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+PACKAGE := --editable ".[zstd]" --group dev
 
 .PHONY: help setup demo test check format constraints clean
 
@@ -22,12 +23,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 		"(on Debian: apt-get install python3 python3-venv), or say make PYTHON=/path/to/python3." >&2; exit 1; }
 	@test -x $(BIN)/python || { echo "Making .venv with $$($(PYTHON) --version) …"; $(PYTHON) -m venv .venv; }
 	@echo "Installing the package and its tools into .venv: one to three minutes the first time …"
-	@if $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv; then \
-		$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable . --group dev; \
-	else \
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv \
+	&& $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt $(PACKAGE) \
+	|| { echo "uv could not do it; pip does it now, which takes longer …"; \
 		$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1" \
-		&& $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev; \
-	fi
+		&& $(BIN)/python -m pip install --quiet --constraint constraints.txt $(PACKAGE); }
 	@touch $@
 
 demo: setup ## Export 200,000 orders in real Airflow, kill the worker half-way, watch it resume

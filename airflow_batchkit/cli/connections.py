@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sqlite3
 from pathlib import Path
@@ -11,22 +10,23 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from typing_extensions import override
 
-from airflow_batchkit.cli.airflow_connections import AirflowConnection, airflow_connection, yes_or_no
+from airflow_batchkit.cli.airflow_connections import AirflowConnection, airflow_connection
 from airflow_batchkit.engine.connections import Connections
 from airflow_batchkit.engine.exceptions import UsageError
+from airflow_batchkit.hooks.switches import as_optional_text, as_switch
 
 if TYPE_CHECKING:
+    from airflow_batchkit.connectors.elasticsearch.client import ElasticsearchEndpoint
     from airflow_batchkit.engine.policies import Timeouts
 
-_ELASTICSEARCH = "BATCHKIT_ELASTICSEARCH_"
-_log = logging.getLogger("airflow_batchkit")
+_PREFIX = "BATCHKIT_ELASTICSEARCH_"
 
 
 class EnvironmentConnections(Connections):
     """Resolves the names that :mod:`airflow_batchkit.cli.systems` gives.
 
-    A name is an address, with ``?conn_id=`` where the credentials are in ``AIRFLOW_CONN_<ID>``; without it they
-    are in the system's own variables.
+    A name is an address, with ``?conn_id=`` where the credentials are in ``AIRFLOW_CONN_<ID>``; without it,
+    they are in the variables of the system itself.
     """
 
     @override
@@ -36,7 +36,9 @@ class EnvironmentConnections(Connections):
         :raises UsageError: the environment lacks something, or holds what cannot be read.
         """
         if kind == "elasticsearch":
-            return _elasticsearch(conn_id, timeouts)
+            from airflow_batchkit.connectors.elasticsearch.client import connect
+
+            return connect(elasticsearch_endpoint(conn_id), timeouts=timeouts)
         if kind == "s3":
             return _s3(conn_id, timeouts)
         if kind == "sql":
@@ -44,46 +46,44 @@ class EnvironmentConnections(Connections):
         raise UsageError(f"the command line cannot connect to {kind!r}")
 
 
-def _elasticsearch(name: str, timeouts: Timeouts) -> Any:
-    from airflow_batchkit.connectors.elasticsearch.client import make_client
+def elasticsearch_endpoint(name: str) -> ElasticsearchEndpoint:
+    """Return where an Elasticsearch is and how to get in.
+
+    :param name: its address, ``https://search.example:9200``, with ``?conn_id=`` where there is a connection.
+    :raises UsageError: the environment lacks something, or contradicts itself.
+    """
+    from airflow_batchkit.connectors.elasticsearch.client import ElasticsearchEndpoint
 
     parts = urlsplit(name)
     conn_id = parse_qs(parts.query).get("conn_id", [None])[0]
-    settings = (
-        _elasticsearch_environment()
-        if conn_id is None
-        else _elasticsearch_extras(airflow_connection(conn_id))
-    )
-    if not settings["verify_certs"]:
-        _log.warning(
-            "certificates of %s are not verified: who sits in between can read and change everything", name
-        )
-    return make_client(f"{parts.scheme}://{parts.netloc}", timeouts=timeouts, **settings)
+    settings = _from_variables() if conn_id is None else _from_connection(airflow_connection(conn_id))
+    return ElasticsearchEndpoint(hosts=(f"{parts.scheme}://{parts.netloc}",), **settings)
 
 
-def _elasticsearch_environment() -> dict[str, Any]:
+def _from_variables() -> dict[str, Any]:
     def read(name: str) -> str | None:
-        return os.environ.get(_ELASTICSEARCH + name) or None
+        return os.environ.get(_PREFIX + name) or None
 
-    user, password = read("USERNAME"), read("PASSWORD")
-    if (user is None) != (password is None):
-        raise UsageError(f"set both {_ELASTICSEARCH}USERNAME and {_ELASTICSEARCH}PASSWORD, or neither")
-    verify = read("VERIFY_CERTS")
     return {
         "api_key": read("API_KEY"),
-        "basic_auth": None if user is None else (user, password),
+        "username": read("USERNAME"),
+        "password": read("PASSWORD"),
         "ca_certs": read("CA_CERTS"),
-        "verify_certs": True if verify is None else yes_or_no(verify, f"{_ELASTICSEARCH}VERIFY_CERTS"),
+        "fingerprint": read("FINGERPRINT"),
+        "verify_certs": as_switch(f"{_PREFIX}VERIFY_CERTS", read("VERIFY_CERTS") or True),
     }
 
 
-def _elasticsearch_extras(connection: AirflowConnection) -> dict[str, Any]:
-    login = connection.login
+def _from_connection(connection: AirflowConnection) -> dict[str, Any]:
+    extra = connection.extra
     return {
-        "api_key": connection.text("api_key"),
-        "basic_auth": None if not login else (login, connection.password or ""),
-        "ca_certs": connection.text("ca_certs"),
-        "verify_certs": connection.flag("verify_certs", default=True),
+        "api_key": as_optional_text(extra.get("api_key")),
+        "username": connection.login or None,
+        "password": connection.password or None,
+        "ca_certs": as_optional_text(extra.get("ca_certs")),
+        "fingerprint": as_optional_text(extra.get("ssl_assert_fingerprint")),
+        "verify_certs": as_switch("verify_certs", extra.get("verify_certs", True)),
+        "http_compress": as_switch("http_compress", extra.get("http_compress", False)),
     }
 
 
@@ -95,23 +95,26 @@ def _s3(conn_id: str, timeouts: Timeouts) -> Any:
     config = Config(
         connect_timeout=timeouts.connect.total_seconds(),
         read_timeout=timeouts.read.total_seconds(),
-        retries={"total_max_attempts": 1},
+        retries={"total_max_attempts": 1, "mode": "standard"},
+        # Conditional writes are refused with older signatures.
+        signature_version="s3v4",
     )
+    settings = s3_settings(airflow_connection(conn_id)) if conn_id else {}
     try:
-        return boto3.client(
-            "s3", config=config, **(_s3_settings(airflow_connection(conn_id)) if conn_id else {})
-        )
+        return boto3.client("s3", config=config, **settings)
     except (BotoCoreError, ValueError) as error:
-        raise UsageError(f"the environment's AWS settings do not make a client: {error}") from error
+        raise UsageError(f"these AWS settings make no S3 client: {error}") from error
 
 
-def _s3_settings(connection: AirflowConnection) -> dict[str, Any]:
+def s3_settings(connection: AirflowConnection) -> dict[str, Any]:
+    """Return what boto3's client takes from a connection; what is absent stays boto3's own choice."""
+    extra = {name: as_optional_text(value) for name, value in connection.extra.items()}
     return {
-        "aws_access_key_id": connection.login or connection.text("aws_access_key_id"),
-        "aws_secret_access_key": connection.password or connection.text("aws_secret_access_key"),
-        "aws_session_token": connection.text("aws_session_token"),
-        "region_name": connection.text("region_name"),
-        "endpoint_url": connection.text("endpoint_url"),
+        "aws_access_key_id": connection.login or extra.get("aws_access_key_id"),
+        "aws_secret_access_key": connection.password or extra.get("aws_secret_access_key"),
+        "aws_session_token": extra.get("aws_session_token"),
+        "region_name": extra.get("region_name"),
+        "endpoint_url": extra.get("endpoint_url"),
     }
 
 
@@ -119,6 +122,10 @@ def _sqlite(name: str, timeouts: Timeouts) -> sqlite3.Connection:
     path = Path(name.removeprefix("sqlite://"))
     if not path.is_file():
         raise UsageError(f"there is no SQLite file {str(path)!r}")
-    # Read-only: a source is never changed, and a mistyped path must not make an empty database.
-    uri = f"file:{quote(str(path))}?mode=ro"
-    return sqlite3.connect(uri, uri=True, timeout=timeouts.read.total_seconds(), check_same_thread=False)
+    # Read-only: a source is never changed. Reader threads share the connection.
+    return sqlite3.connect(
+        f"file:{quote(str(path))}?mode=ro",
+        uri=True,
+        timeout=timeouts.request.total_seconds(),
+        check_same_thread=False,
+    )

@@ -95,7 +95,7 @@ def copy(source_url: str, sink_url: str, **given: Any) -> int:
     URLs:
       elasticsearch+http://host:9200/index[,index2]     source
       elasticsearch+https://host:9200/index[,index2]    source
-      sqlite:///path/file.db?table=orders&key=id        source; key: the columns of a unique key
+      sqlite:///path/file.db?table=orders               source; also &key=day,id and &where=CONDITION
       s3://bucket/prefix                                sink; endpoint and credentials as for boto3
       file:///path/folder                               sink
 
@@ -110,7 +110,7 @@ def copy(source_url: str, sink_url: str, **given: Any) -> int:
       batchkit copy elasticsearch+http://localhost:9200/orders s3://lake/orders
       batchkit copy elasticsearch+https://es:9200/orders file:///data/orders \\
           --query '{"range": {"day": {"gte": "2026-11-01", "lt": "2026-11-02"}}}' --rate 5000
-      batchkit copy "sqlite:///data/shop.db?table=orders&key=id" file:///data/orders \\
+      batchkit copy "sqlite:///data/shop.db?table=orders" file:///data/orders \\
           --error-budget 0.1% --dead-letters file:///data/orders-dead-letters
 
     \b
@@ -155,7 +155,7 @@ def _job(source_url: str, sink_url: str, settings: CopyOptions) -> Job:
 def _identity(file: CheckpointFile, job: Job, settings: CopyOptions) -> RunIdentity:
     """Take over an unfinished run; begin a new one where there is none, or where it is complete.
 
-    A restart keeps the name of an unfinished run, which may still own the target: there is nothing to wait for.
+    A restart keeps the name of an unfinished run, which may still own the target: nothing to wait for.
     Its new clear marker gives the output another generation.
     """
     now = datetime.now(tz=UTC).strftime("%Y%m%dT%H%M%SZ")

@@ -50,7 +50,7 @@ def batchkit(context: click.Context) -> None:
     Examples:
       batchkit demo
       batchkit copy elasticsearch+http://localhost:9200/orders s3://lake/orders
-      batchkit copy "sqlite:///data/shop.db?table=orders&key=id" file:///tmp/orders
+      batchkit copy "sqlite:///data/shop.db?table=orders" file:///tmp/orders
       batchkit checkpoints list
 
     \b

@@ -25,7 +25,9 @@ def source_at(location: Location, *, query: Mapping[str, Any] | None) -> Source:
         return _elasticsearch_source(location, query)
     if location.scheme == "sqlite":
         if query is not None:
-            raise UsageError("--query is a query for Elasticsearch; a sqlite:// source is read whole")
+            raise UsageError(
+                "--query is a query for Elasticsearch; a sqlite:// URL takes …&where=CONDITION instead"
+            )
         return _sqlite_source(location)
     raise UsageError(
         f"{location.scheme}:// cannot be read from by this version; a source is "
@@ -95,16 +97,15 @@ def _elasticsearch_source(location: Location, query: Mapping[str, Any] | None) -
 def _sqlite_source(location: Location) -> Source:
     from airflow_batchkit.connectors.sql import SqlSource
 
-    missing = [name for name in ("table", "key") if name not in location.parameters]
-    if missing:
-        raise UsageError(
-            f"{location.url!r} lacks {' and '.join(missing)}; write {location.url}?table=orders&key=id "
-            "(key: the columns of a unique key, as key=day,id)"
-        )
+    parameters = location.parameters
+    if "table" not in parameters:
+        raise UsageError(f"{location.url!r} names no table; write {location.url}?table=orders")
+    key = parameters.get("key", "")
     return SqlSource(
         conn_id=f"sqlite://{location.path}",
-        table=location.parameters["table"],
-        key=tuple(column.strip() for column in location.parameters["key"].split(",")),
+        table=parameters["table"],
+        key=tuple(column.strip() for column in key.split(",")) if key else (),
+        where=parameters.get("where"),
     )
 
 

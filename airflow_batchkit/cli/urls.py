@@ -20,11 +20,11 @@ _PARAMETERS = {
     "elasticsearch+https": {"conn_id"},
     "s3": {"conn_id"},
     "file": set[str](),
-    "sqlite": {"table", "key"},
+    "sqlite": {"table", "key", "where"},
 }
 _FORMS = (
     "elasticsearch+http://host:port/index, elasticsearch+https://host:port/index, s3://bucket/prefix, "
-    "file:///path, sqlite:///path?table=…&key=…"
+    "file:///path, sqlite:///path?table=…"
 )
 _NOT_YET = {"postgresql", "postgres", "mysql"}
 # A password may hold "/", "?" or "#", which would end the host for a parser: look at the text itself.

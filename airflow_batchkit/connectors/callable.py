@@ -30,7 +30,7 @@ def idempotency_key(leg: Leg, record: Record) -> str:
 
     It is made of the job, the run and the record's identity. So it is the same when a batch is tried again,
     when the run is resumed after a kill, and when the task is cleared; and another one in the next scheduled
-    run, which bills the same customer for the next month. A receiver that remembers the keys does nothing twice.
+    run, which bills the same customer for the next month. A receiver that remembers keys does nothing twice.
     """
     identity = msgspec.json.encode([leg.job, leg.run, record.index, record.routing, record.id])
     return hashlib.sha256(identity).hexdigest()
@@ -41,7 +41,7 @@ class CallableSink(Value):
     """Calls a function with what was read: to bill, to notify, to fill a system that has no connector yet.
 
     With ``per="record"``: ``function(document, idempotency_key=…)``. With ``per="batch"``:
-    ``function(documents, idempotency_keys=…)``, two lists of one length; it must do the whole batch or nothing.
+    ``function(documents, idempotency_keys=…)``, two lists of one length; it must do all or nothing.
     What the function may raise:
 
     - ``RecordError``: the record becomes a dead letter (a batch is halved until the bad record is alone);
@@ -85,7 +85,7 @@ class CallableSink(Value):
         :raises UsageError: ``function`` is no function, or ``per`` is neither record nor batch.
         """
         if not callable(self.function):
-            raise UsageError(f"CallableSink(function={type(self.function).__name__}): must be a function")
+            raise UsageError(f"CallableSink(function=…): {type(self.function).__name__} is not a function")
         if self.per not in {"record", "batch"}:
             raise UsageError(f"CallableSink(per={self.per!r}): must be 'record' or 'batch'")
 

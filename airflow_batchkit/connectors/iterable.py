@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 class IterableSource(Value):
     """Records out of a Python iterable, in its order.
 
-    A resumed run calls the function again and passes over what was done, so the function must return the same
-    records in the same order each time. The ids passed over are checked against the cursor: a changed iterable
-    fails the run instead of losing records. One partition.
+    A resumed run calls the function again and passes over what was done, so it must return the same
+    records in the same order each time. The ids passed over are checked against the cursor: a
+    changed iterable fails the run instead of losing records. One partition.
 
-    :param records: called without arguments; returns an iterable of dicts. When what it returns has a ``len()``,
+    :param records: called without arguments; returns an iterable of dicts. When that has a ``len()``,
         progress is shown as a part of the whole.
     :param key: field that holds each record's id. Default: the record's position, from 1.
     """
@@ -49,9 +49,7 @@ class IterableSource(Value):
         :raises UsageError: ``records`` is no function, or ``key`` is empty.
         """
         if not callable(self.records):
-            raise UsageError(
-                f"IterableSource(records={type(self.records).__name__}): must be a function that returns the records"
-            )
+            raise UsageError(f"IterableSource(records=…): {type(self.records).__name__} is not a function")
         if self.key == "":
             raise UsageError("IterableSource(key=''): must name a field; leave it out to count the records")
 
@@ -103,12 +101,13 @@ class OpenIterableSource:
     def read(self, partition: int, after: Cursor | None, sizing: Sizing) -> Iterator[Page]:
         """Deliver the records page by page.
 
-        :raises OrderError: the records before the cursor are not those of the leg before, or an id comes twice
-            in a row.
+        :raises OrderError: the records before the cursor are not those of the leg before, or an id comes
+            twice in a row.
         :raises PermanentError: a record is no dict, has no key field, or has no exact form in JSON.
         """
         del partition
-        records, self._first = self._first or self._call(), None
+        records = self._call() if self._first is None else self._first
+        self._first = None
         iterator = iter(records)
         position = self._skipped if after is None else int(after["position"])
         seen = self._pass_over(iterator, position, after)
@@ -136,8 +135,8 @@ class OpenIterableSource:
             seen.add(self._record(fields, passed), keyed=self._settings.key is not None)
         if after is not None and (passed < position or seen.digest() != after["digest"]):
             raise OrderError(
-                f"{self._name}() does not return the records any more that were done before record {position:,}; "
-                "restart the run, or let the function return the same records in the same order each time"
+                f"the first {position:,} records of {self._name}() are not those that were done; restart the "
+                "run, or let the function return the same records in the same order each time"
             )
         return seen
 
@@ -171,16 +170,15 @@ class OpenIterableSource:
 
     def _record(self, fields: Mapping[str, Any], number: int) -> Record:
         key = self._settings.key
+        place = f"record {number:,} of {self._name}()"
         if not isinstance(fields, Mapping):
-            raise PermanentError(
-                f"record {number:,} of {self._name}() is a {type(fields).__name__}, not a dict"
-            )
+            raise PermanentError(f"{place} is a {type(fields).__name__}, not a dict")
         if key is not None and fields.get(key) is None:
-            raise PermanentError(f"record {number:,} of {self._name}() has no field {key!r} to be its id")
+            raise PermanentError(f"{place} has no field {key!r} to be its id")
         try:
             body = encode_record(fields)
         except RecordError as error:
-            raise PermanentError(f"record {number:,} of {self._name}() {error}") from error
+            raise PermanentError(f"{place} {error}") from error
         return Record(str(number if key is None else fields[key]), body)
 
     def _check_open(self) -> None:

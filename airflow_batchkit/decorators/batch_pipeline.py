@@ -52,7 +52,7 @@ def batch_pipeline_task(
 
     ::
 
-        @task.batch_pipeline(source=ElasticsearchSource(index="orders"), sink=ObjectStorageSink(url="s3://lake/o"))
+        @task.batch_pipeline(source=ElasticsearchSource(index="orders"), sink=to_lake)
         def without_drafts(order):
             return None if order["draft"] else order
 

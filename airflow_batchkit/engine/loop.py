@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_batchkit.engine.batching import Batch, Lane, Limits, Slice
-from airflow_batchkit.engine.exceptions import ErrorBudgetExceededError, StoppedError
+from airflow_batchkit.engine.exceptions import ErrorBudgetExceededError, StoppedError, TransientError
 from airflow_batchkit.engine.lanes import Lanes
 from airflow_batchkit.engine.reading import Arrival, ReadAhead
 
@@ -98,6 +99,7 @@ class Loop:
             max_wait_in_slot=max_wait_in_slot,
             clock=clock,
         )
+        self._moved = False
         self._unsaved = False
         self._renewed_at = clock.monotonic()
 
@@ -115,9 +117,7 @@ class Loop:
             self._lanes.begin_due()
             self._lanes.open_more()
         self._stages.reading.stop()
-        while self._stages.writers.in_flight:
-            self._ask()
-            self._commit(self._stages.writers.collect(_POLL_SECONDS))
+        self._await_writes()
 
     # reading
 
@@ -179,7 +179,7 @@ class Loop:
                 outcome.batch.durable = True
         if self._move_frontier():
             self._watch.moved()
-            self._unsaved = True
+            self._moved = self._unsaved = True
             self._charge_budget()
             progress = self._tracker.progress()
             self._teller.tell(lambda listener: listener.on_progress(progress))
@@ -196,8 +196,7 @@ class Loop:
                 self._checkpoint.note_errors(batch.error_types)
         if moved:
             self._checkpoint.frontier = self._lanes.frontier
-            self._checkpoint.source = dict(self._opened.source.state)
-            self._checkpoint.sink = dict(self._opened.sink.state)
+            self._opened.note_state(self._checkpoint)
         return moved
 
     def _note_letters(self, letters: Sequence[DeadLetter]) -> None:
@@ -240,20 +239,29 @@ class Loop:
 
     # waiting and stopping
 
+    def _await_writes(self) -> None:
+        while self._stages.writers.in_flight:
+            self._ask()
+            self._commit(self._stages.writers.collect(_POLL_SECONDS))
+
     def _ask(self) -> None:
         self._watch.check()
         if self._stop.asked is None:
             return
         deadline = time.monotonic() + _GRACE_SECONDS
         while self._stages.writers.in_flight and time.monotonic() < deadline:
-            self._commit(self._stages.writers.collect(_POLL_SECONDS))
+            # What fails now is not a failure of the run: the leg ends anyway, and the next does it again.
+            with contextlib.suppress(TransientError, StoppedError):
+                self._commit(self._stages.writers.collect(_POLL_SECONDS))
         self._stop.raise_if_asked()
 
     def _wait(self, reason: str, seconds: float) -> None:
         if seconds <= 0:
             return
         if seconds > self._max_wait_in_slot:
-            raise StoppedError(f"{reason}: {seconds:,.0f} s to wait", seconds)
+            self._await_writes()
+            if self._moved:  # else the next leg would come to this same wait, again and again
+                raise StoppedError(f"{reason}: {seconds:,.0f} s to wait", seconds)
         if seconds > 1:
             self._teller.tell(lambda listener: listener.on_waiting(reason, seconds))
         end = self._clock.monotonic() + seconds

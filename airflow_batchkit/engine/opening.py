@@ -42,6 +42,11 @@ class Opened:
         """Those of source and sink together."""
         return {**self.source.fingerprints, **self.sink.fingerprints}
 
+    def note_state(self, checkpoint: Checkpoint) -> None:
+        """Put into the checkpoint what source and sink want back in the next leg."""
+        checkpoint.source = dict(self.source.state)
+        checkpoint.sink = dict(self.sink.state)
+
     def close(self) -> None:
         """Close all three; none of them raises."""
         self.source.close()

@@ -1,7 +1,7 @@
 """Who owns a target: pure rules about one small record that lies at the target itself.
 
 The connector keeps the record by compare-and-set (a conditional PUT, ``if_seq_no``, a row); what may be done
-with it is decided here, so that every sink decides alike and each row of the table is tested without a server.
+with it is decided here, so that every sink decides alike and each row of the table can be tested by itself.
 """
 
 from __future__ import annotations

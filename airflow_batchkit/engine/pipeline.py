@@ -180,6 +180,7 @@ class Pipeline:
         opened.sink.start(leg)
         if opened.dead_letters is not None:
             opened.dead_letters.start(leg)
+        opened.note_state(checkpoint)
         self._keeper.claim(checkpoint)
 
     def _facts(self, opened: Opened, checkpoint: Checkpoint, leg: Leg, decision: Decision) -> dict[str, Any]:
@@ -255,7 +256,7 @@ class Pipeline:
             throttle=throttle,
             transform=TransformStage(job.transform),
             writers=Writers(
-                WRITES_IN_FLIGHT,
+                WRITES_IN_FLIGHT if job.sink.idempotent else 1,
                 one_per_partition=job.sink.one_write_per_partition,
                 leg=leg,
                 dead_letters=opened.dead_letters,

@@ -25,7 +25,8 @@ def holds_template(content: object) -> bool:
         return any(holds_template(item) for item in content)
     if isinstance(content, Value):
         return any(holds_template(getattr(content, name)) for name in content.__templated__)
-    return False
+    # What another task returns (Airflow's XComArg) stands here until the task runs, as a template does.
+    return hasattr(content, "iter_references")
 
 
 def qualified_name(function: object) -> str:

@@ -14,7 +14,7 @@ import tenacity
 from typing_extensions import override
 
 from airflow_batchkit.engine.dead_letters import DeadLetter, envelope
-from airflow_batchkit.engine.exceptions import PushbackError, StoppedError, TransientError
+from airflow_batchkit.engine.exceptions import PushbackError, TransientError
 
 if TYPE_CHECKING:
     from airflow_batchkit.engine.batching import Batch
@@ -99,8 +99,8 @@ class Retrying:
         return isinstance(error, TransientError)
 
     def _sleep(self, seconds: float) -> None:
-        if self._stop.wait(seconds):
-            raise StoppedError(self._stop.asked or "stopped")
+        self._stop.wait(seconds)
+        self._stop.raise_if_asked()
 
     def _tell(self, what: str, state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None

@@ -1,6 +1,6 @@
 """One thread makes all Airflow calls of a running job, so that no signal can cut a call in half.
 
-A signal handler that raises inside a call (``execution_timeout`` does) leaves the answer unread on the channel
+A signal handler that raises inside a call (``execution_timeout`` does) leaves the answer unread on the way
 to Airflow's supervisor: every later answer then belongs to the question before. Signals reach only the main
 thread.
 """
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class _Request:
-    """One call on its way. A bare lock says "answered": an Event has steps between which a signal could cut."""
+    """One call. A bare lock says "answered": an Event has steps between which a signal could cut."""
 
     __slots__ = ("answered", "error", "function", "result", "what", "withdrawn")
 
@@ -119,13 +119,13 @@ class AirflowThread:
         return True
 
     def abandon(self) -> None:
-        """Make no further call; one that is under way is left to itself."""
+        """Begin no further call; one that is under way comes to its end."""
         self._abandoned = True
 
     def close(self) -> None:
-        """Let what was asked for come to its end, a few seconds at most, and end the thread."""
+        """Let what is under way come to its end, a few seconds at most, and end the thread."""
         self._requests.put(None)
-        if not self._abandoned and self._thread.is_alive():
+        if self._thread.is_alive():
             self._thread.join(_CLOSE_SECONDS)
 
     def _wait_for(self, request: _Request) -> None:

@@ -9,6 +9,9 @@ from datetime import datetime
 from typing import Any, Literal, TypeAlias
 from urllib.parse import quote
 
+from airflow_batchkit.engine.exceptions import BatchkitError
+from airflow_batchkit.provider_info import SECTION
+
 Kind: TypeAlias = Literal["task_failed", "run_failed", "deadline_missed"]
 
 
@@ -33,6 +36,7 @@ class Incident:
     :param deadline: when the run should have been finished, ISO 8601.
     :param log_url: the task's log.
     :param run_url: the run's page.
+    :param environment: how this Airflow is called (``[batchkit] environment_name``).
     """
 
     kind: Kind
@@ -52,6 +56,7 @@ class Incident:
     deadline: str | None = None
     log_url: str | None = None
     run_url: str | None = None
+    environment: str | None = None
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -87,6 +92,7 @@ def failure_incident(context: Mapping[str, Any]) -> Incident:
         run_id=run_id,
         reason=_text(context.get("reason")),
         run_url=run_url(dag_id, run_id),
+        environment=_environment(),
     )
 
 
@@ -112,6 +118,7 @@ def deadline_incident(context: Mapping[str, Any], *, task_id: str | None = None)
         deadline=_text(deadline.get("deadline_time")),
         log_url=f"{page}/tasks/{quote(task_id)}" if task_id else None,
         run_url=page,
+        environment=_environment(),
     )
 
 
@@ -147,6 +154,7 @@ def _task_incident(context: Mapping[str, Any], ti: Any, *, kind: Kind) -> Incide
         reason=_text(context.get("reason")),
         log_url=getattr(ti, "log_url", None),
         run_url=run_url(dag_id, run_id),
+        environment=_environment(),
     )
 
 
@@ -161,9 +169,18 @@ def _tries(ti: Any, try_number: int | None) -> int | None:
 def _error(exception: object) -> tuple[str | None, str | None, str | None]:
     if isinstance(exception, BaseException):
         trace = "".join(traceback.format_exception(exception)).rstrip()
-        return type(exception).__qualname__, str(exception), trace
+        cause = exception.__cause__
+        # Our operators wrap the engine's error to tell Airflow what to do; people want the error itself.
+        told = cause if isinstance(cause, BatchkitError) else exception
+        return type(told).__qualname__, str(told), trace
     # Some of Airflow's own paths hand over a text instead of an exception.
     return None, _text(exception), None
+
+
+def _environment() -> str | None:
+    from airflow.providers.common.compat.sdk import conf
+
+    return _text(conf.get(SECTION, "environment_name", fallback=""))
 
 
 def _text(fact: object) -> str | None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 MAX_SECTION = 3000
 MAX_HEADER = 150
-MAX_ERROR = 1000
+MAX_ERROR = 900
 MAX_FACT = 200
 _CUT = " … left out … "
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
@@ -110,6 +110,7 @@ def _facts(incident: Incident, standing: Standing | None) -> list[tuple[str, str
         ("Error", error),
         ("Where it stands", None if standing is None else standing.line),
         ("Cursor", None if standing is None else standing.cursor),
+        ("Environment", incident.environment),
         ("Run", incident.run_id),
         ("Logical date", incident.logical_date),
         ("Last task" if incident.kind == "run_failed" else "Task", incident.task_id),

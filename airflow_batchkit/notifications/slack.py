@@ -158,7 +158,11 @@ class SlackFailureNotifier(_SlackNotifier):
         ti = context.get("ti")
         if ti is None:
             return False
-        said = ti.xcom_pull(task_ids=ti.task_id, key=ALERTED_XCOM_KEY, map_indexes=ti.map_index)
+        try:
+            said = ti.xcom_pull(task_ids=ti.task_id, key=ALERTED_XCOM_KEY, map_indexes=ti.map_index)
+        except Exception:  # noqa: BLE001  # said twice is better than not at all
+            _log.warning("alert: cannot tell whether the task's own alert is out", exc_info=True)
+            return False
         return bool(said == self._mark(incident))
 
     def _mark(self, incident: Incident) -> dict[str, Any]:

@@ -17,17 +17,17 @@ from airflow_batchkit.engine.progress_log import LogListener
 from airflow_batchkit.engine.stop import Stop
 from airflow_batchkit.hooks.airflow_thread import AirflowThread
 from airflow_batchkit.hooks.connections import AirflowConnections
+from airflow_batchkit.hooks.switches import as_optional_text, as_switch
 from airflow_batchkit.operators.identity import CHECKPOINT_KEY, run_identity
 from airflow_batchkit.operators.mirror import AirflowMirror
 from airflow_batchkit.operators.outcome import outcome
 from airflow_batchkit.operators.settings import SiteSettings, site_settings
-from airflow_batchkit.operators.switches import as_optional_text, as_switch
 from airflow_batchkit.operators.templating import TemplatedValuesOperator
 from airflow_batchkit.stores.selection import store_for_task
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from airflow.providers.common.compat.sdk import Context
 
@@ -55,13 +55,13 @@ class BatchkitOperator(TemplatedValuesOperator):
     :param when_cleared: what a clear of an unfinished run means: ``"resume"`` or ``"restart"``.
     :param restart: begin anew whatever is there (templated: ``"{{ params.restart }}"``).
     :param local: LOCAL mode, which writes nothing (templated).
-    :param start_at: begin here instead of at the beginning, as the source understands it (templated); such a run
-        over a part keeps its own checkpoint and never replaces a whole output.
+    :param start_at: begin here instead of at the beginning, as the source understands it (templated); such a
+        run over a part keeps its own checkpoint and never replaces a whole output.
     :param max_batches: end after this many batches; also a run over a part.
     :param plan_only: look at what would be done, return it, and write nothing.
     """
 
-    template_fields: ClassVar[Sequence[str]] = (
+    template_fields: Collection[str] = (
         "batch",
         "throttle",
         "error_budget",
@@ -167,7 +167,7 @@ class BatchkitOperator(TemplatedValuesOperator):
 
     @override
     def on_kill(self) -> None:
-        """Ask the leg to stop at the next batch boundary. Nothing else: a signal handler must not call Airflow."""
+        """Ask the leg to stop at the next batch boundary; a signal handler must not call Airflow."""
         self._stop.ask("the task was asked to stop (SIGTERM)")
 
     @property

@@ -1,4 +1,4 @@
-"""Which run a task instance is: names that are safe in object keys, and a marker that changes with a clear."""
+"""Which run a task instance is: a name that is safe in object keys, a marker that changes with a clear."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def run_identity(
 ) -> RunIdentity:
     """Return the identity of a running task instance.
 
-    The clear marker is ``max_tries``, compared for equality: it is set when the task instance is made and raised
-    by a clear, and by nothing else. A clear of a *running* task does not raise it.
+    The clear marker is ``max_tries``, compared for equality: it is set when the task instance is made and
+    raised by a clear, and by nothing else. A clear of a *running* task does not raise it.
 
     :raises UsageError: ``when_cleared`` is neither ``"resume"`` nor ``"restart"``.
     """

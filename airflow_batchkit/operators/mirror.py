@@ -1,4 +1,4 @@
-"""Shows a run's progress in Airflow while it runs: in the task state store and in XCom, at most once a second."""
+"""Shows a run's progress while it runs: in the task state store and in XCom, at most once a second."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def outcome(
     if isinstance(error, StoppedError) or (isinstance(error, TransientError) and stop_asked is not None):
         if legs >= settings.max_legs:
             return AirflowFailException(
-                f"the run came back {legs} times, at most {settings.max_legs} are allowed ([batchkit] max_legs); "
+                f"the run had {legs} legs, at most {settings.max_legs} are allowed ([batchkit] max_legs); "
                 f"clear the task to go on from the checkpoint. It stopped last because: {error}"
             )
         pause = error.resume_after if isinstance(error, StoppedError) else None
@@ -62,4 +62,5 @@ def come_back_after(seconds: float, settings: SiteSettings) -> BaseException:
     from airflow.sdk.exceptions import AirflowRescheduleException
 
     pause = max(seconds, settings.min_reschedule_seconds)
-    return AirflowRescheduleException(datetime.now(tz=UTC) + timedelta(seconds=pause))
+    when = datetime.now(tz=UTC) + timedelta(seconds=pause)
+    return AirflowRescheduleException(when)  # type: ignore[no-untyped-call]  # Airflow's own

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
 from airflow_batchkit.operators.base import BatchkitOperator
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection
 
     from airflow_batchkit.engine.sink import Sink
     from airflow_batchkit.engine.source import Source
@@ -24,7 +24,7 @@ class BatchPipelineOperator(BatchkitOperator):
     :param sink: where they go; its own templates are rendered.
     """
 
-    template_fields: ClassVar[Sequence[str]] = ("source", "sink", *BatchkitOperator.template_fields)
+    template_fields: Collection[str] = ("source", "sink", *BatchkitOperator.template_fields)
     ui_color = "#e8f4ef"
 
     def __init__(self, *, source: Source, sink: Sink, **kwargs: Any) -> None:

@@ -31,7 +31,7 @@ class SiteSettings:
 
     @property
     def retention(self) -> timedelta:
-        """How long the task state store keeps a checkpoint after its last save: longer than it can be used."""
+        """How long the task state store keeps a checkpoint after its last save: longer than it is of use."""
         return self.checkpoint_max_age + _RETENTION_MARGIN
 
 

@@ -6,11 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import (  # noqa: TID253  # an operator is a class of Airflow's
-    AirflowFailException,
-    BaseOperator,
-    XComArg,
-)
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, XComArg
 from typing_extensions import override
 
 from airflow_batchkit.engine.exceptions import UsageError
@@ -24,7 +20,7 @@ _NOTHING = ("", "None")
 
 
 class TemplatedValuesOperator(BaseOperator):
-    """An operator whose arguments may be :class:`~airflow_batchkit.engine.values.Value` with templates inside."""
+    """An operator whose arguments may be frozen values with templates inside."""
 
     #: Templated fields for which "nothing" is an answer: a field of the trigger form that is left empty.
     may_be_empty: ClassVar[Sequence[str]] = ()
@@ -39,7 +35,7 @@ class TemplatedValuesOperator(BaseOperator):
     ) -> Any:
         """Render as Airflow does, and values by replacing their templated fields with rendered ones.
 
-        :raises UsageError: a template rendered to nothing where something is needed, or a value that cannot work.
+        :raises UsageError: a template rendered to nothing where something is needed, or to what cannot work.
         """
         if isinstance(content, Value):
             return dataclasses.replace(
@@ -105,8 +101,10 @@ def _refuse_nothing(result: Any) -> Any:
     """Refuse what an expression between ``{{`` and ``}}`` must not give: nothing at all."""
     import jinja2
 
-    if result is None or isinstance(result, jinja2.Undefined):
-        raise UsageError("an expression in the template has no value (None)")
+    if isinstance(result, jinja2.Undefined):
+        result._fail_with_undefined_error()  # noqa: SLF001  # documented: raises, naming the variable
+    if result is None:
+        raise UsageError("an expression in the template is None")
     return result
 
 

@@ -12,13 +12,13 @@ from airflow_batchkit.stores.variable import TaskScope, VariableStore
 
 if TYPE_CHECKING:
     from airflow_batchkit.engine.checkpoint import CheckpointStore
-    from airflow_batchkit.hooks.airflow_thread import AirflowThread
+    from airflow_batchkit.stores.calls import AirflowCalls
 
 CHOICES = ("auto", "task_state", "variable")
 
 
 def store_for_task(
-    choice: str, context: Mapping[str, Any], *, airflow: AirflowThread, retention: timedelta
+    choice: str, context: Mapping[str, Any], *, airflow: AirflowCalls, retention: timedelta
 ) -> CheckpointStore:
     """Return the store that a task asked for.
 

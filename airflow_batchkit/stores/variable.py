@@ -1,4 +1,4 @@
-"""Airflow Variables, for Airflow below 3.3: kept through retries and clears; not fenced, visible to all DAGs."""
+"""Airflow Variables, for Airflow below 3.3: kept through retries and clears, seen by all DAGs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing_extensions import override
 from airflow_batchkit.engine.checkpoint import CheckpointStore
 from airflow_batchkit.engine.exceptions import PermanentError
 from airflow_batchkit.engine.failpoints import effect
-from airflow_batchkit.hooks.airflow_thread import AirflowThread
+from airflow_batchkit.stores.calls import AirflowCalls
 
 PREFIX = "batchkit_checkpoint"
 _MAX_NAME = 240
@@ -44,7 +44,7 @@ class VariableStore(CheckpointStore):
     :param airflow: makes the calls.
     """
 
-    def __init__(self, scope: TaskScope, *, airflow: AirflowThread) -> None:
+    def __init__(self, scope: TaskScope, *, airflow: AirflowCalls) -> None:
         self._scope = scope
         self._airflow = airflow
         self._read_back: set[str] = set()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from typing_extensions import override
 
-from airflow_batchkit.testing.contract import StagedOutputContract
+from airflow_batchkit.connectors.callable import CallableSink
+from airflow_batchkit.testing.contract import SinkContract, StagedOutputContract
 from airflow_batchkit.testing.doubles import MemorySink, MemoryTarget
 
 if TYPE_CHECKING:
@@ -19,9 +21,43 @@ class TestMemorySink(StagedOutputContract):
         return MemoryTarget()
 
     @pytest.fixture
+    @override
     def make_sink(self, target: MemoryTarget) -> MakeSink:
         return lambda: MemorySink(target=target)
 
     @pytest.fixture
+    @override
     def visible(self, target: MemoryTarget) -> Visible:
         return lambda: target.published.ids if target.published else []
+
+
+class Ledger:
+    """A system behind a function: it keeps what it is given, once per idempotency key."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Any] = {}
+
+    def enter(self, document: dict[str, Any], *, idempotency_key: str) -> None:
+        self.entries.setdefault(idempotency_key, document)
+
+    def enter_all(self, documents: list[dict[str, Any]], *, idempotency_keys: list[str]) -> None:
+        for document, key in zip(documents, idempotency_keys, strict=True):
+            self.enter(document, idempotency_key=key)
+
+
+class TestCallableSink(SinkContract):
+    @pytest.fixture
+    def ledger(self) -> Ledger:
+        return Ledger()
+
+    @pytest.fixture(params=["record", "batch"])
+    @override
+    def make_sink(self, ledger: Ledger, request: pytest.FixtureRequest) -> MakeSink:
+        if request.param == "record":
+            return lambda: CallableSink(function=ledger.enter)
+        return lambda: CallableSink(function=ledger.enter_all, per="batch")
+
+    @pytest.fixture
+    @override
+    def visible(self, ledger: Ledger) -> Visible:
+        return lambda: [str(document["id"]) for document in ledger.entries.values()]

@@ -275,8 +275,9 @@ def _title(process: psutil.Process) -> str:
 
 
 def _as_text(event: Mapping[str, Any]) -> str:
-    """Return one structured log event as a line, its stack traces below it."""
+    """Return one structured log event as a line, with what it says besides where it comes from."""
     return " ".join([str(event.get("event", "")), *(f"{k}={event[k]}" for k in event if k not in _PLAIN)])
 
 
-_PLAIN = {"event", "timestamp", "level", "logger", "filename", "lineno"}
+_PLACE = {"dag_id", "run_id", "task_id", "map_index", "try_number", "ti_id"}
+_PLAIN = {"event", "timestamp", "level", "logger", "filename", "lineno"} | _PLACE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pwd
@@ -10,6 +11,7 @@ import subprocess
 import tempfile
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,17 +28,26 @@ from tests.support.processes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import psutil
     from elasticsearch import Elasticsearch
 
 
-class ElasticsearchEndpoint:
-    """An Elasticsearch that answers at a URL, whoever started it."""
+ADMIN = "admin"
+PASSWORD = "password-of-the-tests"
 
-    def __init__(self, url: str) -> None:
+
+class ElasticsearchEndpoint:
+    """
+    An Elasticsearch that answers at a URL, whoever started it.
+
+    :param secured: whether it asks who is there; then the tests are :data:`ADMIN` with :data:`PASSWORD`
+    """
+
+    def __init__(self, url: str, *, secured: bool = False) -> None:
         self.url = url
+        self.secured = secured
 
     def request(self, method: str, path: str, body: object = None, *, timeout: float = 30) -> Any:
         """
@@ -49,8 +60,11 @@ class ElasticsearchEndpoint:
         """
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         kind = "application/x-ndjson" if isinstance(body, bytes) else "application/json"
+        headers = {"Content-Type": kind}
+        if self.secured:
+            headers["Authorization"] = f"Basic {b64encode(f'{ADMIN}:{PASSWORD}'.encode()).decode()}"
         request = urllib.request.Request(  # noqa: S310 - the URL is the test server's own
-            f"{self.url}{path}", data=data, method=method, headers={"Content-Type": kind}
+            f"{self.url}{path}", data=data, method=method, headers=headers
         )
         with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310
             text = answer.read()
@@ -60,7 +74,8 @@ class ElasticsearchEndpoint:
         """Return a new official client; close it when done."""
         from elasticsearch import Elasticsearch
 
-        return Elasticsearch(self.url, request_timeout=30)
+        login = (ADMIN, PASSWORD) if self.secured else None
+        return Elasticsearch(self.url, request_timeout=30, basic_auth=login)
 
 
 class ElasticsearchServer(ElasticsearchEndpoint):
@@ -68,13 +83,25 @@ class ElasticsearchServer(ElasticsearchEndpoint):
     One node of the tests' own.
 
     :param settings: merged into ``elasticsearch.yml`` (``{"thread_pool.write.queue_size": 1}``)
+    :param users: name → names of its roles; given, security is on and each user's password is
+        :data:`PASSWORD`, the superuser :data:`ADMIN` besides
+    :param roles: name → definition of a role, as ``roles.yml`` takes it
     :param heap: size of the Java heap, as in ``-Xmx``
     """
 
-    def __init__(self, *, settings: Mapping[str, object] | None = None, heap: str = "512m") -> None:
+    def __init__(
+        self,
+        *,
+        settings: Mapping[str, object] | None = None,
+        users: Mapping[str, Sequence[str]] | None = None,
+        roles: Mapping[str, object] | None = None,
+        heap: str = "512m",
+    ) -> None:
         self.port = free_port()
-        super().__init__(f"http://127.0.0.1:{self.port}")
+        super().__init__(f"http://127.0.0.1:{self.port}", secured=users is not None)
         self._settings = dict(settings or {})
+        self._users = {**(users or {}), ADMIN: ["superuser"]}
+        self._roles = dict(roles or {})
         self._heap = heap
         self._folder: Path | None = None
         self._launcher: subprocess.Popen[bytes] | None = None
@@ -169,16 +196,32 @@ class ElasticsearchServer(ElasticsearchEndpoint):
             "transport.port": free_port(),
             "path.data": str(folder / "data"),
             "path.logs": str(folder / "logs"),
-            "xpack.security.enabled": False,
+            "xpack.security.enabled": self.secured,
             "cluster.routing.allocation.disk.threshold_enabled": False,
             **self._settings,
         }
-        lines = [f"{name}: {json.dumps(value)}" for name, value in settings.items()]
-        (config / "elasticsearch.yml").write_text("\n".join(lines) + "\n")
+        _write_yaml(config / "elasticsearch.yml", settings)
+        _write_yaml(config / "roles.yml", self._roles)
+        _write_users(config, self._users)
         for name in ("data", "logs", "tmp"):
             (folder / name).mkdir()
         _give_to(_unprivileged_user(), folder)
         return folder
+
+
+def _write_yaml(path: Path, values: Mapping[str, object]) -> None:
+    path.write_text("".join(f"{json.dumps(name)}: {json.dumps(value)}\n" for name, value in values.items()))
+
+
+def _write_users(config: Path, users: Mapping[str, Sequence[str]]) -> None:
+    """Write the two files of Elasticsearch's file realm: who there is, and who has which role."""
+    rounds, salt = 1000, b"the salt of the tests, 32 bytes."
+    digest = hashlib.pbkdf2_hmac("sha512", PASSWORD.encode(), salt, rounds, dklen=32)
+    hashed = f"{{PBKDF2}}{rounds}${b64encode(salt).decode()}${b64encode(digest).decode()}"
+    (config / "users").write_text("".join(f"{name}:{hashed}\n" for name in users))
+    roles = sorted({role for has in users.values() for role in has})
+    lines = [f"{role}:{','.join(name for name in users if role in users[name])}\n" for role in roles]
+    (config / "users_roles").write_text("".join(lines))
 
 
 def _unprivileged_user() -> int | None:

@@ -1,7 +1,8 @@
 """Records as lines of JSON, without decoding them: every literal, escape and the order of keys survive.
 
 A line is ``{"_id": …, <the record's own fields>}``, with ``_routing``, ``_index`` and ``_version`` where the
-record has them; a record whose own fields include one of these names is wrapped: ``{"_id": …, "_source": {…}}``.
+record has them. A record whose own fields include one of these names is wrapped:
+``{"_id": …, "_source": {…}}``.
 """
 
 from __future__ import annotations
@@ -54,10 +55,8 @@ def format_lines(records: Sequence[Record]) -> bytes:
 
 
 def _identities(records: Sequence[Record]) -> list[bytes]:
-    if any([
-        record.routing is not None or record.index is not None or record.version is not None for record in records
-    ]):  # fmt: skip
-        return list(map(_identity, records))
+    if [record for record in records if record.routing or record.index or record.version is not None]:
+        return [_identity(record) for record in records]
     # An encoded id holds no line feed (it is escaped), so the encoder's own line feeds tell them apart.
     return _encode_lines([record.id for record in records]).split(b"\n")[: len(records)]
 

@@ -6,7 +6,12 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-from airflow_batchkit.engine.exceptions import TransientError
+import pytest
+from airflow.providers.common.compat.sdk import (  # noqa: TID253  # its exceptions are what is tested
+    AirflowFailException,
+)
+
+from airflow_batchkit.engine.exceptions import ErrorBudgetExceededError, TransientError
 from airflow_batchkit.notifications.incident import deadline_incident, failure_incident
 
 
@@ -26,14 +31,10 @@ def task_instance(**facts: object) -> SimpleNamespace:
 
 
 def raised() -> BaseException:
-    """Return an exception with a stack trace and a cause."""
-    try:
-        try:
-            {}["missing"]
-        except KeyError as error:
-            raise TransientError("the cluster does not answer") from error
-    except TransientError as error:
-        return error
+    """Return an exception with a cause."""
+    error = TransientError("the cluster does not answer")
+    error.__cause__ = KeyError("missing")
+    return error
 
 
 def test_a_worker_gives_everything() -> None:
@@ -54,6 +55,27 @@ def test_a_worker_gives_everything() -> None:
     assert incident.error_message == "the cluster does not answer"
     assert "KeyError: 'missing'" in (incident.stack_trace or "")
     assert incident.log_url == "http://airflow/log"
+
+
+def test_the_error_of_the_engine_is_told_unwrapped() -> None:
+    """What an operator raises to have Airflow not retry is a wrapping; the message names the error inside."""
+    wrapped = AirflowFailException("ErrorBudgetExceededError: 11 dead letters, 10 allowed")
+    wrapped.__cause__ = ErrorBudgetExceededError("11 dead letters, 10 allowed")
+
+    incident = failure_incident({"ti": task_instance(), "exception": wrapped})
+
+    assert (incident.error_type, incident.error_message) == (
+        "ErrorBudgetExceededError",
+        "11 dead letters, 10 allowed",
+    )
+    assert "AirflowFailException" in (incident.stack_trace or "")
+
+
+def test_the_environment_has_the_name_that_the_site_gave_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who gets alerts from several Airflows can tell which one speaks."""
+    monkeypatch.setenv("AIRFLOW__BATCHKIT__ENVIRONMENT_NAME", "staging")
+
+    assert failure_incident({"ti": task_instance()}).environment == "staging"
 
 
 def test_the_dag_processor_gives_no_exception() -> None:

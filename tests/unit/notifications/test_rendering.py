@@ -173,6 +173,7 @@ def test_every_text_keeps_to_the_limits_of_slack(filler: str) -> None:
             deadline=long,
             log_url="http://airflow/log",
             run_url="http://airflow/run",
+            environment=long,
         ),
         Standing(line=long, cursor=long),
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from typing_extensions import override
+
 from airflow_batchkit.notifications.standing import Standing, standing_of_task
 
 PROGRESS = {"line": "batch 2/5 · 20/50 records (40%)", "cursor": "2026-03-01", "read": 20}
@@ -15,7 +17,8 @@ class Store(dict[str, Any]):
 
     reads = 0
 
-    def get(self, key: str, default: Any = None) -> Any:  # type: ignore[override]  # simpler than dict's
+    @override
+    def get(self, key: str, default: Any = None) -> Any:
         """Read."""
         self.reads += 1
         return super().get(key, default)
@@ -67,6 +70,7 @@ def test_a_store_that_fails_does_not_cost_the_alert() -> None:
     """When the progress cannot be read there is no standing, and no error."""
 
     class Broken(dict[str, Any]):
+        @override
         def get(self, *_: Any, **__: Any) -> Any:
             raise RuntimeError("404: the task instance is gone")
 

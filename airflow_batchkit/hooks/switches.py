@@ -1,4 +1,4 @@
-"""Settings that a trigger form may give: a template renders to text, and the text means yes, no or nothing."""
+"""Settings that arrive as text, from a rendered template or a connection's URI: yes, no or nothing."""
 
 from __future__ import annotations
 

@@ -1,0 +1,139 @@
+"""One answer of a search: sliced into records, not decoded."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from airflow_batchkit.engine.exceptions import BatchkitError, OrderError, PermanentError, TransientError
+from airflow_batchkit.engine.types import Record
+
+
+class Hit(Record, gc=False):
+    """A record as the search answer holds it: no conversion between the two.
+
+    :param sort: the position in its shard that ``_shard_doc`` gave it.
+    """
+
+    id: str = msgspec.field(name="_id")
+    body: msgspec.Raw = msgspec.field(name="_source")
+    routing: str | None = msgspec.field(default=None, name="_routing")
+    version: int | None = msgspec.field(default=None, name="_version")
+    sort: tuple[int, ...] = ()
+
+
+class IndexedHit(Hit, gc=False):
+    """A hit of a source that is more than one index."""
+
+    index: str | None = msgspec.field(default=None, name="_index")
+
+
+HitType = TypeVar("HitType")
+
+
+class _Total(msgspec.Struct):
+    value: int
+
+
+class _Hits(msgspec.Struct, Generic[HitType]):
+    hits: list[HitType] = []
+    total: _Total | None = None
+
+
+class _Shards(msgspec.Struct):
+    failed: int = 0
+
+
+class SearchAnswer(msgspec.Struct, Generic[HitType]):
+    """The parts of a search answer that matter.
+
+    :param pit_id: the point in time to use from now on.
+    :param timed_out: the server gave up before it was done.
+    :param shards: ``failed`` counts the shards without an answer.
+    :param hits: the hits, and their total where it was asked for.
+    """
+
+    pit_id: str
+    timed_out: bool
+    shards: _Shards = msgspec.field(name="_shards")
+    hits: _Hits[HitType]
+
+    def check_whole(self, about: str) -> None:
+        """Refuse an answer that leaves something out.
+
+        :raises TransientError: it timed out, or a shard failed.
+        """
+        if self.timed_out or self.shards.failed:
+            why = "timed out" if self.timed_out else "lacks a shard"
+            raise TransientError(f"{about}: the search {why}; a part of an answer is never used")
+
+
+class Position(msgspec.Struct):
+    """The hit of a search that asks only where something is."""
+
+    sort: tuple[int, ...]
+
+
+_hits = msgspec.json.Decoder(SearchAnswer[Hit])
+_indexed_hits = msgspec.json.Decoder(SearchAnswer[IndexedHit])
+_positions = msgspec.json.Decoder(SearchAnswer[Position])
+
+
+def decode_page(answer: bytes, *, with_index: bool, about: str) -> SearchAnswer[Any]:
+    """Slice an answer into records.
+
+    :param with_index: set ``Record.index``.
+    :param about: what was asked, for messages.
+    :raises TransientError: the answer is cut off, timed out, or lacks a shard.
+    :raises PermanentError: the documents have no ``_source``.
+    """
+    return _decode(_indexed_hits if with_index else _hits, answer, about)
+
+
+def decode_positions(answer: bytes, *, about: str) -> SearchAnswer[Position]:
+    """Read an answer without documents.
+
+    :raises TransientError: the answer is cut off, timed out, or lacks a shard.
+    """
+    return _decode(_positions, answer, about)
+
+
+def _decode(decoder: msgspec.json.Decoder[SearchAnswer[Any]], answer: bytes, about: str) -> SearchAnswer[Any]:
+    try:
+        decoded = decoder.decode(answer)
+    except msgspec.ValidationError as error:
+        raise _unexpected(error, about) from error
+    except msgspec.DecodeError as error:
+        raise TransientError(
+            f"{about}: the answer of {len(answer):,} bytes is not whole JSON: {error}"
+        ) from error
+    except RecursionError as error:
+        raise PermanentError(f"{about}: a document is nested too deeply to be read") from error
+    decoded.check_whole(about)
+    return decoded
+
+
+def _unexpected(error: msgspec.ValidationError, about: str) -> BatchkitError:
+    if "_source" in str(error):
+        return PermanentError(
+            f"{about}: documents come without _source (switched off in the mapping?) and cannot be exported"
+        )
+    return PermanentError(f"{about}: the search answer has an unexpected form: {error}")
+
+
+def check_order(records: list[Any], last: int, *, about: str) -> int:
+    """Check that positions in the shard only grow, and return the last one.
+
+    :param records: hits of one page.
+    :param last: the position that the page before ended at, -1 for a window's first page.
+    :raises OrderError: a position does not grow, so that going on after it could lose or repeat documents.
+    """
+    for record in records:
+        position = record.sort[0]
+        if position <= last:
+            raise OrderError(
+                f"{about}: position {position} came after {last}; the order of this shard cannot be trusted"
+            )
+        last = position
+    return last

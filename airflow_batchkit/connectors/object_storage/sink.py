@@ -1,0 +1,243 @@
+"""Writes records as lines of JSON into objects of a bucket or files of a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from typing_extensions import override
+
+from airflow_batchkit.connectors.object_storage.compression import (
+    EXTENSIONS,
+    check_compression,
+    make_compressor,
+)
+from airflow_batchkit.connectors.object_storage.final import MAX_PARTS, TOO_MANY_PARTS, FinalObjects
+from airflow_batchkit.connectors.object_storage.locations import parse_location
+from airflow_batchkit.connectors.object_storage.manifest import MANIFEST
+from airflow_batchkit.connectors.object_storage.ndjson import FORMAT, FORMAT_VERSION, format_lines
+from airflow_batchkit.connectors.object_storage.ownership import Ownership
+from airflow_batchkit.connectors.object_storage.publish import Publisher, require_whole_chain
+from airflow_batchkit.connectors.object_storage.staging import Staging
+from airflow_batchkit.connectors.object_storage.store import ObjectStore, open_store
+from airflow_batchkit.engine.exceptions import BatchkitError, CannotResumeError, PermanentError
+from airflow_batchkit.engine.sink import BatchKey, BatchWriter, Leg, OpenSink, Publication
+from airflow_batchkit.engine.types import Record, WriteResult
+from airflow_batchkit.engine.values import Value
+
+if TYPE_CHECKING:
+    from airflow_batchkit.engine.source import OpenContext
+
+T = TypeVar("T")
+
+_RECORDS_AT_ONCE = 500
+_DIGITS = 12
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ObjectStorageSink(Value):
+    """Objects of a bucket (``s3://``) or files of a folder (``file://``), one JSON object per line.
+
+    A batch is one object. Objects lie under a staging prefix until the run ends; then they become visible in
+    one step, by ``manifest.json``, and replace what the prefix held of an earlier run.
+
+    :param url: ``s3://bucket/prefix`` or ``file:///path``; the prefix belongs to one job.
+    :param conn_id: name of the connection; not used for ``file://``. Default ``aws_default``.
+    :param compression: ``"gzip"``, ``"zstd"`` (needs the extra ``zstd``) or None. Default gzip.
+    """
+
+    __templated__: ClassVar[tuple[str, ...]] = ("url", "conn_id")
+
+    idempotent: ClassVar[bool] = True
+    one_write_per_partition: ClassVar[bool] = False
+    default_batch_bytes: ClassVar[int] = 32 * 1024 * 1024
+    default_batch_records: ClassVar[int | None] = None
+
+    url: str
+    conn_id: str = "aws_default"
+    compression: str | None = "gzip"
+
+    @override
+    def check(self) -> None:
+        """Refuse a URL or a compression that cannot work.
+
+        :raises UsageError: which, and what it may be.
+        """
+        parse_location(self.url)
+        check_compression(self.compression)
+
+    def open(self, context: OpenContext) -> OpenObjectStorageSink:
+        """Connect and look; writes nothing.
+
+        :raises UsageError: no such bucket, no permission, a path that is no folder.
+        :raises TransientError: the store does not answer.
+        """
+        store = open_store(parse_location(self.url), self.conn_id, context)
+        try:
+            context.log.debug("looks at %s", store.location.url)
+            store.check()
+        except BatchkitError:
+            store.close()
+            raise
+        return OpenObjectStorageSink(
+            store,
+            compression=self.compression,
+            seconds=context.timeouts.batch.total_seconds(),
+            log=context.log,
+        )
+
+
+class OpenObjectStorageSink(OpenSink):
+    """An output with its connections made.
+
+    :param store: where the output lies.
+    :param compression: as in :class:`ObjectStorageSink`.
+    :param seconds: the longest time for one copy when publishing.
+    :param log: where to say what is done.
+    """
+
+    def __init__(
+        self, store: ObjectStore, *, compression: str | None, seconds: float, log: logging.Logger
+    ) -> None:
+        self._store = store
+        self._compression = compression
+        self._seconds = seconds
+        self._log = log
+        self._ownership: Ownership | None = None
+        self._staging: Staging | None = None
+        self._publisher: Publisher | None = None
+
+    @property
+    @override
+    def fingerprints(self) -> Mapping[str, str]:
+        return {
+            "target": _short(self._store.location.url),
+            "format": _short(f"{FORMAT} {FORMAT_VERSION} {self._compression}"),
+        }
+
+    @property
+    @override
+    def environment(self) -> Mapping[str, Any]:
+        return {"location": self._store.location.url, "format": FORMAT, "compression": self._compression}
+
+    @property
+    @override
+    def state(self) -> Mapping[str, Any]:
+        return {}
+
+    @override
+    def start(self, leg: Leg) -> None:
+        root = f"_partial/{leg.run}/" if leg.mode == "partial" else ""
+        staging = Staging(
+            self._store,
+            leg,
+            root=root,
+            stem="part",
+            extension=f".{FORMAT}{EXTENSIONS[self._compression]}",
+            component="sink",
+        )
+        final = FinalObjects(self._store, leg, staging, folder=root, manifest=MANIFEST, seconds=self._seconds)
+        found = final.found()
+        ownership = Ownership(self._store, leg, root=root)
+        ownership.claim()
+        self._ownership = ownership
+        staging.start(other_runs=True)
+        if leg.inherited is not None:
+            links, complete = staging.chain(leg.inherited.frontier.for_new_leg())
+            if not final.is_visible(found, links, complete=complete):
+                self._require_whole_chain(complete=complete)
+        self._staging = staging
+        self._publisher = Publisher(
+            self._store,
+            root=root,
+            ownership=ownership,
+            staging=staging,
+            final=final,
+            compression=self._compression,
+            log=self._log,
+        )
+
+    @override
+    def begin(self, key: BatchKey) -> BatchWriter:
+        if key.number > MAX_PARTS:
+            raise PermanentError(TOO_MANY_PARTS)
+        return PartWriter(_started(self._staging), key, compression=self._compression)
+
+    @override
+    def renew(self, *, for_seconds: float = 0.0) -> None:
+        _started(self._ownership).renew_if_due(for_seconds=for_seconds)
+
+    @override
+    def publish(self, publication: Publication) -> Mapping[str, Any]:
+        return _started(self._publisher).publish(publication)
+
+    @override
+    def release(self) -> None:
+        if self._ownership is None:
+            return
+        try:
+            self._ownership.release()
+        except BatchkitError as error:
+            self._log.warning(
+                "%s is not released, its lease runs out by itself: %s", self._store.location.url, error
+            )
+
+    @override
+    def close(self) -> None:
+        self._store.close()
+
+    def _require_whole_chain(self, *, complete: bool) -> None:
+        try:
+            require_whole_chain(self._store, complete=complete)
+        except CannotResumeError:
+            self.release()
+            raise
+
+
+class PartWriter(BatchWriter):
+    """One batch on its way into one staged object: formatted and compressed as it fills.
+
+    :param staging: where it goes.
+    :param key: which batch.
+    :param compression: as in :class:`ObjectStorageSink`.
+    """
+
+    def __init__(self, staging: Staging, key: BatchKey, *, compression: str | None) -> None:
+        self._staging = staging
+        self._key = key
+        self._compressor = make_compressor(compression)
+        self._buffer = io.BytesIO()
+        self._records = 0
+        self._content: bytes | None = None
+
+    @override
+    def add(self, records: Sequence[Record]) -> None:
+        for start in range(0, len(records), _RECORDS_AT_ONCE):
+            lines = format_lines(records[start : start + _RECORDS_AT_ONCE])
+            self._buffer.write(self._compressor.compress(lines))
+        self._records += len(records)
+
+    @override
+    def write(self) -> WriteResult:
+        if self._records == 0:
+            return WriteResult()
+        if self._content is None:
+            self._buffer.write(self._compressor.flush())
+            self._content = self._buffer.getvalue()
+        digest = hashlib.sha256(self._content).hexdigest()
+        self._staging.put(self._key, self._content, records=self._records, sha256=digest)
+        return WriteResult(written=self._records)
+
+
+def _started(part: T | None) -> T:
+    if part is None:
+        raise RuntimeError("start() comes before this call")
+    return part
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]

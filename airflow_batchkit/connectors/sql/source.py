@@ -1,0 +1,275 @@
+"""Reads a table page by page in the order of a unique key; each page is a query of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+from typing_extensions import override
+
+from airflow_batchkit.connectors.encoding import encode_record
+from airflow_batchkit.connectors.sql.clauses import check_where
+from airflow_batchkit.connectors.sql.keys import Key, check_order, from_cursor, identity, to_cursor
+from airflow_batchkit.connectors.sql.keyset import any_of
+from airflow_batchkit.connectors.sql.queries import queries_for
+from airflow_batchkit.connectors.sql.session import Session
+from airflow_batchkit.engine.exceptions import (
+    PermanentError,
+    RecordError,
+    TransientError,
+    UsageError,
+)
+from airflow_batchkit.engine.types import Cursor, Page, Record, Sizing, Total
+from airflow_batchkit.engine.values import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping, Sequence
+
+    from airflow_batchkit.engine.source import OpenContext
+
+FIRST_PAGE_ROWS = 100
+MAX_GROWTH = 4
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class SqlSource(Value):
+    """A table of a SQL database, read in the order of a unique key.
+
+    Each page is a ``SELECT … WHERE key > … ORDER BY key LIMIT …`` of its own: no transaction stays open, and
+    a run is resumed after any row. Rows that are inserted, changed or deleted while it runs are seen as they
+    are when their page is read.
+
+    A record is a JSON object with the columns in their order: numbers with all their digits, bytes as base64,
+    dates and times as ISO 8601 text. A row that has no exact form in JSON (an infinity) fails the run. Its id
+    is the key: a single value as text, several as a JSON array (``[7,"b"]``).
+
+    :param conn_id: connection to the database. SQLite today.
+    :param table: name of the table; templated.
+    :param columns: which columns to read. Default: all.
+    :param where: condition in SQL, for example ``"day = '{{ ds }}'"``; templated. What changes from page to
+        page (``now()``, ``CURRENT_DATE``) is refused. Default: the whole table.
+    :param key: columns of a unique key without NULLs. Default: the primary key.
+    :param descending: those columns of the key that go down. Default: none.
+    """
+
+    __templated__: ClassVar[tuple[str, ...]] = ("table", "where")
+
+    conn_id: str = "sqlite_default"
+    table: str
+    columns: Sequence[str] | None = None
+    where: str | None = None
+    key: Sequence[str] = ()
+    descending: Sequence[str] = ()
+
+    @override
+    def check(self) -> None:
+        """Refuse what fits no table.
+
+        :raises UsageError: which field, and why.
+        """
+        if not self.table:
+            raise UsageError("SqlSource(table=''): must name a table (was a variable missing?)")
+        for name, columns in (("columns", self.columns), ("key", self.key), ("descending", self.descending)):
+            if isinstance(columns, str):
+                raise UsageError(f"SqlSource({name}={columns!r}): must be a list of columns, not a text")
+            if columns is not None and len(set(columns)) < len(columns):
+                raise UsageError(f"SqlSource({name}={list(columns)}): names a column twice")
+        if self.columns is not None and not self.columns:
+            raise UsageError("SqlSource(columns=[]): must name a column; leave it out to read all")
+        if self.where is not None:
+            check_where(self.where)
+
+    def open(self, context: OpenContext) -> OpenSqlSource:
+        """Look at the table and count its rows.
+
+        :raises UsageError: no such table or column, no unique key, NULL in the key, or a wrong ``where``.
+        :raises TransientError: the database does not answer in time.
+        """
+        return OpenSqlSource(self, context)
+
+
+class OpenSqlSource:
+    """An open :class:`SqlSource`; each reader has a connection of its own."""
+
+    def __init__(self, settings: SqlSource, context: OpenContext) -> None:
+        self._settings = settings
+        self._context = context
+        self._lock = threading.Lock()
+        self._sessions: set[Session] = set()
+        self._closed = False
+        with self._session() as session:
+            self._product = session.dialect.product
+            context.log.info("looking at table %s in %s", settings.table, self._product)
+            table = session.table(settings.table)
+            self._queries = queries_for(settings, table, session.dialect)
+            self._fingerprints = {
+                "source": _short_hash([table.database, settings.table]),
+                "schema": _short_hash([(column.name, column.type) for column in table.columns]),
+                "query": _short_hash([self._queries.columns, settings.where]),
+                "sort": _short_hash([self._queries.keyset.order_by]),
+            }
+            self._start = None if context.start_at is None else self._queries.starting_key(context.start_at)
+            self._check_keys(session)
+            self._total = self._count(session)
+
+    @property
+    def fingerprints(self) -> Mapping[str, str]:
+        """Database and table, the table's columns, what is read of them, and in which order."""
+        return self._fingerprints
+
+    @property
+    def partitions(self) -> Sequence[str]:
+        """One: the table."""
+        return (re.sub(r"[^A-Za-z0-9._-]", "_", self._settings.table),)
+
+    @property
+    def total(self) -> Total | None:
+        """The rows that were there at the run's start; None where counting took too long."""
+        return None if self._total is None else Total(records=self._total)
+
+    @property
+    def environment(self) -> Mapping[str, Any]:
+        """Product and version, table, key."""
+        return {
+            "source": "sql",
+            "database": self._product,
+            "table": self._settings.table,
+            "order": self._queries.keyset.order_by,
+            "rows": self._total,
+        }
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """The count, so that the next leg need not count again."""
+        return {} if self._total is None else {"total": self._total}
+
+    def read(self, partition: int, after: Cursor | None, sizing: Sizing) -> Iterator[Page]:
+        """Deliver the rows page by page, in the key's order.
+
+        :raises TransientError: the database does not answer in time, or the source was closed.
+        :raises OrderError: the rows do not come in the key's order.
+        :raises PermanentError: a row has no exact form in JSON.
+        """
+        del partition
+        key = None if after is None else from_cursor(after["key"])
+        rows = FIRST_PAGE_ROWS
+        with self._session() as session:
+            while True:
+                rows = min(rows, sizing.page_records)
+                page, keys, whole = self._page(session, key, rows, sizing.page_bytes)
+                if keys:
+                    key = keys[-1]
+                    yield page
+                if whole and len(keys) < rows:
+                    return
+                fitting = sizing.page_bytes * len(keys) // max(1, page.nbytes)
+                rows = max(1, min(fitting, rows * MAX_GROWTH))
+
+    def close(self) -> None:
+        """End every query that runs; readers fail at their next page."""
+        with self._lock:
+            self._closed = True
+            for session in self._sessions:
+                session.cancel()
+
+    def _page(
+        self, session: Session, after: Key | None, rows: int, max_bytes: int
+    ) -> tuple[Page, list[Key], bool]:
+        """Read one page; the last of the answer tells whether the database's answer was read to its end."""
+        queries = self._queries
+        positions, width = queries.key_positions, len(queries.columns)
+        records: list[Record] = []
+        keys: list[Key] = []
+        nbytes, whole = 0, True
+        with contextlib.closing(self._rows(session, after, rows)) as answer:
+            for row in answer:
+                key = tuple(row[position] for position in positions)
+                check_order(keys[-1] if keys else after, key, queries.keyset.descending)
+                records.append(self._record(key, row[:width]))
+                keys.append(key)
+                nbytes += len(records[-1].body)
+                # The rows' size is only known when they come: what is too much comes again in the next page.
+                if nbytes >= max_bytes:
+                    whole = False
+                    break
+        page = Page(records, nbytes, cursor_at=lambda index: {"key": to_cursor(keys[index])})
+        return page, keys, whole
+
+    def _record(self, key: Key, values: Sequence[Any]) -> Record:
+        name = identity(key)
+        try:
+            return Record(name, encode_record(dict(zip(self._queries.columns, values, strict=True))))
+        except RecordError as error:
+            raise PermanentError(
+                f"row {name} of table {self._settings.table!r} {error}; leave it out with where=…, "
+                "or its column with columns=…"
+            ) from error
+
+    def _rows(self, session: Session, after: Key | None, limit: int) -> Generator[Sequence[Any], None, None]:
+        for predicate, parameters in self._stages(after):
+            with contextlib.closing(session.rows(self._queries.page(predicate, limit), parameters)) as rows:
+                for row in rows:
+                    limit -= 1
+                    yield row
+            if not limit:
+                return
+
+    def _stages(self, after: Key | None) -> Sequence[tuple[str | None, list[Any]]]:
+        if after is not None:
+            return self._queries.keyset.after(after)
+        if self._start is not None:
+            return self._queries.keyset.starting_at(self._start)
+        return [(None, [])]
+
+    def _check_keys(self, session: Session) -> None:
+        """Look for NULL in the key, which no predicate would find again, and for an index for the order."""
+        query = self._queries.null_keys()
+        if query is not None and session.first(query) is not None:
+            raise UsageError(
+                f"table {self._settings.table!r} holds rows with NULL in its key "
+                f"({', '.join(self._queries.may_be_null)}); leave them out with where=…"
+            )
+        if session.sorts(self._queries.page(None, FIRST_PAGE_ROWS), []):
+            self._context.log.warning(
+                "no index of table %s serves ORDER BY %s: the database sorts the whole table for each page",
+                self._settings.table,
+                self._queries.keyset.order_by,
+            )
+
+    def _count(self, session: Session) -> int | None:
+        known = self._context.state.get("total")
+        if known is not None:
+            return int(known)
+        self._context.log.info("counting the rows of table %s", self._settings.table)
+        predicate, parameters = (
+            (None, []) if self._start is None else any_of(self._queries.keyset.starting_at(self._start))
+        )
+        try:
+            counted = session.first(self._queries.count(predicate), parameters)
+        except TransientError as error:
+            self._context.log.warning("the number of rows stays unknown: %s", error)
+            return None
+        return None if counted is None else int(counted[0])
+
+    @contextlib.contextmanager
+    def _session(self) -> Iterator[Session]:
+        session = Session(self._context, self._settings.conn_id)
+        try:
+            with self._lock:
+                self._sessions.add(session)
+                if self._closed:
+                    raise TransientError("a table was to be read when the source was closed")
+            yield session
+        finally:
+            with self._lock:
+                self._sessions.discard(session)
+            session.close()
+
+
+def _short_hash(facts: Sequence[Any]) -> str:
+    return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:16]

@@ -1,0 +1,243 @@
+"""Kills a run at every side effect, resumes it, and tells what the target looks like afterwards.
+
+Run as a program of its own (``python -m tests.support.kill_sweep SETTINGS.json``): it imports everything once and
+forks a child for each leg, because only a process without threads can be forked safely and only a process can be
+killed for real. It prints one JSON line per kill point.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tests.support.connections import ServerConnections
+
+from airflow_batchkit.connectors.elasticsearch import ElasticsearchSource
+from airflow_batchkit.connectors.object_storage import DeadLetters, ObjectStorageSink
+from airflow_batchkit.connectors.sql import SqlSource
+from airflow_batchkit.engine.exceptions import RecordError, StoppedError
+from airflow_batchkit.engine.failpoints import probing
+from airflow_batchkit.engine.job import Job, RunIdentity
+from airflow_batchkit.engine.pipeline import Pipeline
+from airflow_batchkit.engine.policies import BatchPolicy, ErrorBudget
+from airflow_batchkit.stores.file import FileStore
+
+if TYPE_CHECKING:
+    from airflow_batchkit.engine.source import Source
+
+MOST_LEGS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What to run, over and over.
+
+    :param folder: for checkpoints, databases and the ``file://`` target.
+    :param source: ``sqlite`` or ``elasticsearch``.
+    :param target: ``file`` or ``s3``.
+    :param elasticsearch_url: where the index ``orders`` is.
+    :param s3: endpoint, access key, secret key and bucket.
+    :param every: look at each n-th kill point only.
+    """
+
+    folder: str
+    source: str
+    target: str
+    elasticsearch_url: str = ""
+    s3: dict[str, str] = field(default_factory=dict)
+    every: int = 1
+
+    def url(self, name: str) -> str:
+        """Return the target of one run."""
+        return (
+            f"s3://{self.s3['bucket']}/{name}" if self.target == "s3" else f"file://{self.folder}/out/{name}"
+        )
+
+    @property
+    def connections(self) -> ServerConnections:
+        """Connections to the servers of the test."""
+        return ServerConnections(
+            elasticsearch_url=self.elasticsearch_url, s3=self.s3, sqlite_path=f"{self.folder}/orders.db"
+        )
+
+    def job(self, name: str) -> Job:
+        """Return the job that writes to one target."""
+        source: Source = (
+            ElasticsearchSource(conn_id="elasticsearch", index="orders")
+            if self.source == "elasticsearch"
+            else SqlSource(conn_id="sqlite", table="orders")
+        )
+        return Job(
+            name="sweep",
+            source=source,
+            sink=ObjectStorageSink(url=f"{self.url(name)}/data", conn_id="s3"),
+            transform=poison,
+            batch=BatchPolicy(max_records=9),
+            error_budget=ErrorBudget(max_dead_letters=100),
+            dead_letters=DeadLetters(f"{self.url(name)}/letters", conn_id="s3"),
+        )
+
+
+def poison(order: dict[str, Any]) -> dict[str, Any] | None:
+    """Refuse some orders and filter others."""
+    if order["number"] % 13 == 0:
+        raise RecordError("a poisoned order")
+    return None if order["number"] % 7 == 0 else order
+
+
+def run_until_done(sweep: Sweep, name: str) -> dict[str, Any]:
+    """Run leg after leg, as Airflow or a person would, until the job is complete."""
+    for _ in range(MOST_LEGS):
+        pipeline = Pipeline(
+            sweep.job(name),
+            identity=RunIdentity(run="run-1"),
+            store=FileStore(Path(sweep.folder) / "checkpoints"),
+            key=name,
+            connections=sweep.connections,
+        )
+        try:
+            return pipeline.run().to_dict()
+        except StoppedError:
+            continue
+    message = f"{name} was not complete after {MOST_LEGS} legs"
+    raise RuntimeError(message)
+
+
+class KillAt:
+    """A probe that kills its own process at one effect.
+
+    :param number: which effect, from 1; 0: none, only count.
+    :param when: before or after it.
+    """
+
+    def __init__(self, number: int, when: str) -> None:
+        self.names: list[str] = []
+        self._number = number
+        self._when = when
+        self._lock = threading.Lock()
+
+    def __call__(self, name: str, when: Literal["before", "after"]) -> None:
+        """Count an effect; kill at the one that was chosen."""
+        with self._lock:
+            if when == "before":
+                self.names.append(name)
+            if len(self.names) == self._number and when == self._when:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def in_child(work: Callable[[], Any]) -> tuple[int, Any]:
+    """Do some work in a forked process; return the signal that ended it (0: none) and what it returned."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(reading)
+            result = json.dumps(work())
+            with os.fdopen(writing, "w") as pipe:
+                pipe.write(result)
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        text = pipe.read()
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        return os.WTERMSIG(status), None
+    if os.WEXITSTATUS(status) != 0:
+        message = "a leg failed; its stack trace is above"
+        raise RuntimeError(message)
+    return 0, json.loads(text)
+
+
+def objects(sweep: Sweep, name: str) -> dict[str, bytes]:
+    """Return everything that lies at a run's target, by its path below it."""
+    if sweep.target == "file":
+        root = Path(sweep.folder) / "out" / name
+        return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    client = sweep.connections.client("s3", "s3", timeouts=sweep.job(name).timeouts)
+    found: dict[str, bytes] = {}
+    for page in client.get_paginator("list_objects_v2").paginate(
+        Bucket=sweep.s3["bucket"], Prefix=f"{name}/"
+    ):
+        for entry in page.get("Contents", []):
+            body = client.get_object(Bucket=sweep.s3["bucket"], Key=entry["Key"])["Body"].read()
+            found[entry["Key"].removeprefix(f"{name}/")] = body
+    return found
+
+
+def picture(sweep: Sweep, name: str) -> dict[str, Any]:
+    """Return what a consumer finds at a target, free of names and times that may differ between runs."""
+    found = objects(sweep, name)
+    manifest = json.loads(found["data/manifest.json"])
+    listed = {f"data/{part['key'].rpartition('/')[2]}" for part in manifest["parts"]}
+    lines = [line for key in sorted(listed) for line in gzip.decompress(found[key]).decode().splitlines()]
+    letters = [
+        json.loads(line)
+        for key, body in found.items()
+        if key.startswith("letters/") and key.endswith(".ndjson")
+        for line in body.decode().splitlines()
+    ]
+    parts = {key for key in found if key.startswith("data/part-")}
+    return {
+        "lines": sorted(lines),
+        "letters": sorted(letter["id"] for letter in letters),
+        "counts": {
+            name: count for name, count in manifest["counts"].items() if name not in {"batches", "retries"}
+        },
+        "unlisted_parts": sorted(parts - listed),
+        "missing_parts": sorted(listed - parts),
+        "staging": sorted(key for key in found if "/_batchkit/" in key and not key.endswith("owner.json")),
+        "success": "data/_SUCCESS" in found,
+    }
+
+
+def kill_points(sweep: Sweep) -> Iterator[dict[str, Any]]:
+    """Kill at each effect of an uninterrupted run; yield what was left and what came of it."""
+
+    def counted() -> list[str]:
+        probe = KillAt(0, "before")
+        with probing(probe):
+            run_until_done(sweep, "reference")
+        return probe.names
+
+    _, names = in_child(counted)
+    yield {"names": names, "picture": in_child(lambda: picture(sweep, "reference"))[1]}
+    for number in range(1, len(names) + 1, sweep.every):
+        for when in ("before", "after"):
+            name = f"kill-{number}-{when}"
+
+            def killed(number: int = number, when: str = when, name: str = name) -> None:
+                with probing(KillAt(number, when)):
+                    run_until_done(sweep, name)
+
+            ended_by, _ = in_child(killed)
+            _, report = in_child(lambda name=name: run_until_done(sweep, name))  # type: ignore[misc]  # bound in the loop
+            _, seen = in_child(lambda name=name: picture(sweep, name))  # type: ignore[misc]  # bound in the loop
+            yield {
+                "point": f"{number} {when} {names[number - 1]}",
+                "killed": ended_by == signal.SIGKILL,
+                "legs": report["legs"],
+                "picture": seen,
+            }
+
+
+def settings_file(sweep: Sweep) -> Path:
+    """Write the settings where the program finds them."""
+    path = Path(sweep.folder) / "sweep.json"
+    path.write_text(json.dumps(asdict(sweep)))
+    return path
+
+
+if __name__ == "__main__":
+    for found in kill_points(Sweep(**json.loads(Path(sys.argv[1]).read_text()))):
+        print(json.dumps(found), flush=True)  # noqa: T201  # the parent reads it

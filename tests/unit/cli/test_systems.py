@@ -1,0 +1,67 @@
+"""What each kind of URL can be."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_batchkit.cli.systems import dead_letters_at, sink_at, source_at
+from airflow_batchkit.cli.urls import parse
+from airflow_batchkit.engine.exceptions import UsageError
+
+
+def test_elasticsearch_is_a_source() -> None:
+    """Index, query and address reach the source; several indices become a list."""
+    url = "elasticsearch+http://localhost:9200/orders"
+    query = {"term": {"city": "Lisbon"}}
+    settings = source_at(parse(url), query=query).serialize()
+    assert (settings["conn_id"], settings["index"], settings["query"]) == (
+        "http://localhost:9200",
+        "orders",
+        query,
+    )
+    settings = source_at(parse(f"{url},returns?conn_id=prod"), query=None).serialize()
+    assert settings["conn_id"] == "http://localhost:9200?conn_id=prod"
+    assert settings["index"] == ["orders", "returns"]
+
+
+def test_sqlite_is_a_source() -> None:
+    """Table, key and condition reach the source; without a key it finds the primary key itself."""
+    source = source_at(parse("sqlite:///data/shop.db?table=orders&key=day,id&where=total>10"), query=None)
+    settings = source.serialize()
+    assert (settings["table"], settings["key"], settings["where"]) == ("orders", ["day", "id"], "total>10")
+    assert settings["conn_id"] == "sqlite:///data/shop.db"
+    assert source_at(parse("sqlite:///data/shop.db?table=orders"), query=None).serialize()["key"] == []
+
+
+def test_object_storage_is_a_sink_and_keeps_dead_letters() -> None:
+    """S3 and local folders take the output and the dead letters."""
+    sink = sink_at(parse("s3://lake/orders?conn_id=aws"), compression="gzip").serialize()
+    assert (sink["url"], sink["conn_id"], sink["compression"]) == ("s3://lake/orders", "aws", "gzip")
+    assert sink_at(parse("file:///data/my%20orders"), compression=None).serialize()["compression"] is None
+    assert dead_letters_at(parse("file:///data/letters")).serialize()["url"] == "file:///data/letters"
+
+
+@pytest.mark.parametrize("url", ["s3://lake/orders", "file:///data/orders"])
+def test_object_storage_is_no_source_yet(url: str) -> None:
+    """What cannot be read from is told with what can."""
+    with pytest.raises(UsageError, match="cannot be read from"):
+        source_at(parse(url), query=None)
+
+
+@pytest.mark.parametrize(
+    "url", ["elasticsearch+http://localhost:9200/orders", "sqlite:///shop.db?table=orders"]
+)
+def test_databases_are_no_sinks_yet(url: str) -> None:
+    """What cannot be written to, or keep dead letters, is told with what can."""
+    with pytest.raises(UsageError, match="cannot be written to"):
+        sink_at(parse(url), compression=None)
+    with pytest.raises(UsageError, match="cannot keep dead letters"):
+        dead_letters_at(parse(url))
+
+
+def test_query_on_sql_and_missing_table_are_refused() -> None:
+    """A query for Elasticsearch means nothing to SQLite, and a table has to be named."""
+    with pytest.raises(UsageError, match="where=CONDITION"):
+        source_at(parse("sqlite:///shop.db?table=orders"), query={"match_all": {}})
+    with pytest.raises(UsageError, match="names no table"):
+        source_at(parse("sqlite:///shop.db"), query=None)

@@ -33,7 +33,8 @@ with DAG(
             default=None,
             type=["null", "string"],
             title="Start at",
-            description="Export only a part, from here on. Such a run never replaces a whole output.",
+            description="Export only a part, from this date on (2026-03-01T12:00). "
+            "Such a run never replaces a whole output.",
         ),
         "restart": Param(
             default=False, type="boolean", title="Restart", description="Begin anew, whatever is there."
@@ -71,6 +72,7 @@ with DAG(
                 }
             }
         },
+        date_field="created_at",
         aws_conn_id="aws_default",
         s3_bucket="lake",
         s3_prefix="orders/ds={{ data_interval_start | ds }}",

@@ -95,7 +95,8 @@ def airflow_database() -> None:
 def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AirflowStandalone]:
     """Give the real Airflow that tests share; it runs the DAG files of ``tests/dags``."""
     home = tmp_path_factory.mktemp("standalone")
-    dags = shutil.copytree(Path(__file__).parent / "dags", home / "dags")
+    no_dags = shutil.ignore_patterns("test_*", "__pycache__")
+    dags = shutil.copytree(Path(__file__).parent / "dags", home / "dags", ignore=no_dags)
     server = AirflowStandalone(home, dags)
     try:
         server.start()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airflow_batchkit.engine.stop import Stop
 
 LOG = logging.getLogger("airflow_batchkit")
+_WIDE = 120
 
 
 @contextmanager
@@ -81,14 +82,17 @@ class MovingLine(Listener):
 
     def __init__(self, console: Any, stop: Stop) -> None:
         from rich.progress import BarColumn, Progress as RichProgress, SpinnerColumn, TextColumn
+        from rich.table import Column
 
         self.console = console
         self._stop = stop
+        # On a narrow terminal the numbers matter more than the bar.
+        bar = [BarColumn(bar_width=24)] if console.width >= _WIDE else []
         self._bar: RichProgress = RichProgress(
             SpinnerColumn(),
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[line]}", markup=False),
+            TextColumn("[bold]{task.description}", table_column=Column(min_width=8, no_wrap=True)),
+            *bar,
+            TextColumn("{task.fields[line]}", markup=False, table_column=Column(no_wrap=True)),
             console=console,
             transient=True,
         )

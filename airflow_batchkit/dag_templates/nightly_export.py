@@ -42,8 +42,8 @@ def nightly_export(
     interval that begins on 1 March 2026 lies below ``<s3_prefix>/ds=2026-03-01``.
 
     :param dag_id: name of the DAG; its one task is called ``export``.
-    :param index: one index or alias, or a list of them.
-    :param date_field: the field whose date decides to which interval a document belongs.
+    :param index: one concrete index, or a list of them.
+    :param date_field: its date decides to which interval a document belongs; *start at* is a date in it.
     :param s3_bucket: the bucket.
     :param s3_prefix: where the outputs of all intervals lie.
     :param start_date: when the first interval begins.
@@ -88,6 +88,7 @@ def nightly_export(
             task_id=_TASK_ID,
             index=index,
             query=_in_interval(date_field, query),
+            date_field=date_field,
             s3_bucket=s3_bucket,
             s3_prefix=f"{s3_prefix.rstrip('/')}/ds={_date_of_interval(timezone)}",
             **{
@@ -127,7 +128,8 @@ def _form() -> dict[str, Param]:
             default=None,
             type=["null", "string"],
             title="Start at",
-            description="Export only a part, from here on. Such a run never replaces a whole output.",
+            description="Export only a part, from this date on (2026-03-01T12:00). "
+            "Such a run never replaces a whole output.",
         ),
         "restart": Param(
             default=False, type="boolean", title="Restart", description="Begin anew, whatever is there."

@@ -143,6 +143,11 @@ class Lane:
         return self.ended and not self._windows
 
     @property
+    def ended_batches(self) -> int:
+        """Batches of windows that are read to their end, but not committed yet."""
+        return sum(len(window.batches) for window in self._windows if window.closed)
+
+    @property
     def progress(self) -> PartitionProgress:
         """What the checkpoint says of this partition."""
         return PartitionProgress(self.partition, cursor_dict(self.cursor), self.committed_batches)

@@ -63,7 +63,7 @@ class Finish:
                 f"{difference}; nothing is published, the staged parts stay for inspection"
             )
         self._tracker.touch()
-        self._opened.sink.renew()
+        self._keeper.renew(self._opened.sink.renew)
         self._keeper.save(self._checkpoint)
         if self._job.local:
             self._keeper.delete()  # nothing was written: the next LOCAL run begins anew

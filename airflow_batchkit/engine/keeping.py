@@ -23,16 +23,25 @@ class CheckpointKeeper:
     :param clock: where the time comes from.
     :param retrying: wraps every call to the store; when it gives up, the leg ends rather than run ahead.
     :param save_each: True: save at every window, not at most once a second (a sink that is not idempotent).
+    :param saved: told of every save.
     """
 
     def __init__(
-        self, store: CheckpointStore, key: str, *, clock: Clock, retrying: Retrying, save_each: bool = False
+        self,
+        store: CheckpointStore,
+        key: str,
+        *,
+        clock: Clock,
+        retrying: Retrying,
+        save_each: bool = False,
+        saved: Callable[[Checkpoint], None] = lambda _: None,
     ) -> None:
         self._store = store
         self._key = key
         self._clock = clock
         self._retrying = retrying
         self._save_each = save_each
+        self._saved = saved
         self._token = ""
         self._saved_at = float("-inf")
 
@@ -65,9 +74,13 @@ class CheckpointKeeper:
         """
         if not self._save_each and self._clock.monotonic() - self._saved_at < SAVE_EVERY_SECONDS:
             return False
-        before()
+        self.renew(before)
         self.save(checkpoint)
         return True
+
+    def renew(self, lease: Callable[[], None]) -> None:
+        """Renew the target's lease, as patiently as the checkpoint is saved."""
+        self._retrying("renewal of the target's lease", lease)
 
     def delete(self) -> None:
         """Forget the run."""
@@ -97,3 +110,4 @@ class CheckpointKeeper:
         text = encode(checkpoint)
         self._retrying("save of the checkpoint", lambda: self._store.save(self._key, text))
         self._saved_at = self._clock.monotonic()
+        self._saved(checkpoint)

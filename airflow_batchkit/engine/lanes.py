@@ -58,6 +58,11 @@ class Lanes:
         return bool(self._lanes)
 
     @property
+    def ended_batches(self) -> int:
+        """Batches of windows that are read to their end, but not all durable yet."""
+        return sum(lane.ended_batches for lane in self._lanes.values())
+
+    @property
     def frontier(self) -> Frontier:
         """The line behind which everything is durable."""
         lanes = sorted(self._lanes.values(), key=lambda lane: lane.partition)

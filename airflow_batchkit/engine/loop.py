@@ -140,6 +140,8 @@ class Loop:
                 self._add(lane, part)
             if part.fills:
                 self._close_batch(lane)
+                if self._enough():
+                    return
         if page.window_end is not None:
             self._close_batch(lane)
             lane.end_window(page.window_end)
@@ -219,10 +221,9 @@ class Loop:
             self._checkpoint, before=self._opened.sink.renew
         ):
             self._unsaved = False
-            self._teller.tell(lambda listener: listener.on_saved(self._checkpoint))
         if self._clock.monotonic() - self._renewed_at > _RENEW_SECONDS:
             self._renewed_at = self._clock.monotonic()
-            self._opened.sink.renew()
+            self._stages.keeper.renew(self._opened.sink.renew)
 
     def _charge_budget(self) -> None:
         if self._job.local:
@@ -271,7 +272,9 @@ class Loop:
         self._tracker.waited(seconds)
 
     def _enough(self) -> bool:
-        return self._job.max_batches is not None and self._checkpoint.counts.batches >= self._job.max_batches
+        if self._job.max_batches is None:
+            return False
+        return self._checkpoint.counts.batches + self._lanes.ended_batches >= self._job.max_batches
 
     def _tell_notices(self) -> None:
         while self._notices:

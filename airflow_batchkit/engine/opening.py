@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any
 from airflow_batchkit.engine.checkpoint import Budget, Checkpoint
 from airflow_batchkit.engine.exceptions import CannotResumeError
 from airflow_batchkit.engine.local import LocalSink
-from airflow_batchkit.engine.resumption import Decision, compare_fingerprints, generation_of
+from airflow_batchkit.engine.resumption import (
+    Decision,
+    compare_fingerprints,
+    generation_of,
+    part_fingerprints,
+)
 from airflow_batchkit.engine.sink import Inherited, Leg, OpenSink
 from airflow_batchkit.engine.source import OpenContext, OpenSource
 from airflow_batchkit.engine.transform import transform_fingerprint
@@ -105,7 +110,11 @@ def next_checkpoint(
 
     :raises CannotResumeError: what must not change has changed since the checkpoint.
     """
-    fingerprints = {**opened.fingerprints, "transform": transform_fingerprint(job.transform)}
+    fingerprints = {
+        **opened.fingerprints,
+        "transform": transform_fingerprint(job.transform),
+        **part_fingerprints(job.start_at),
+    }
     token = secrets.token_hex(8)
     inherited = None
     if decision.action == "resume" and stored is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_batchkit.engine.batching import Limits
@@ -96,8 +96,9 @@ class Pipeline:
             store,
             key if job.mode == "real" else f"{key}.{job.mode}",
             clock=self._clock,
-            retrying=self._retrying(job.timeouts.request.total_seconds()),
+            retrying=self._retrying(job.timeouts.request.total_seconds(), notify=self._tell_retry),
             save_each=not job.sink.idempotent,
+            saved=self._tell_saved,
         )
 
     def run(self) -> Report:
@@ -109,6 +110,14 @@ class Pipeline:
         :raises PermanentError: a person has to look.
         :raises SupersededError: a newer leg took over.
         """
+        try:
+            return self._leg()
+        except Exception as error:
+            failure = error  # the name of an except clause is gone when the lambda runs
+            self._teller.tell(lambda listener: listener.on_failure(failure))
+            raise
+
+    def _leg(self) -> Report:
         stored, decision = self._decide()
         self._log.info("%s", decision.reason)
         if decision.action == "done" and stored is not None and stored.report is not None:
@@ -136,10 +145,6 @@ class Pipeline:
                 lambda listener: listener.on_start(self._facts(opened, checkpoint, leg, decision))
             )
             return self._go(opened, checkpoint, leg)
-        except Exception as error:
-            failure = error  # the name of an except clause is gone when the lambda runs
-            self._teller.tell(lambda listener: listener.on_failure(failure))
-            raise
         finally:
             opened.close()
 
@@ -149,11 +154,12 @@ class Pipeline:
         :raises UsageError: the settings do not fit what is there.
         """
         stored, decision = self._decide()
+        resumed = stored if decision.action == "resume" else None
         opened = open_all(
             self._job,
             connections=self._connections,
-            started_at=self._clock.time(),
-            stored=stored if decision.action == "resume" else None,
+            started_at=self._clock.time() if resumed is None else resumed.started_at,
+            stored=resumed,
             log=self._log,
         )
         try:
@@ -164,7 +170,7 @@ class Pipeline:
                 sink=plain(opened.sink.environment),
                 partitions=len(opened.source.partitions),
                 total=opened.source.total,
-                already_read=stored.counts.read if decision.action == "resume" and stored else 0,
+                already_read=0 if resumed is None else resumed.counts.read,
             )
         finally:
             opened.close()
@@ -173,15 +179,27 @@ class Pipeline:
 
     def _decide(self) -> tuple[Checkpoint | None, Decision]:
         stored = self._keeper.load(ignore_damage=self._identity.restart)
-        decision = decide(stored, self._identity, mode=self._job.mode, now=self._clock.time())
+        decision = decide(
+            stored,
+            self._identity,
+            mode=self._job.mode,
+            now=self._clock.time(),
+            start_at=self._job.start_at,
+        )
         return stored, decision
 
     def _claim(self, opened: Opened, checkpoint: Checkpoint, leg: Leg) -> None:
         opened.sink.start(leg)
-        if opened.dead_letters is not None:
-            opened.dead_letters.start(leg)
-        opened.note_state(checkpoint)
-        self._keeper.claim(checkpoint)
+        try:
+            if opened.dead_letters is not None:
+                opened.dead_letters.start(leg)
+            opened.note_state(checkpoint)
+            self._keeper.claim(checkpoint)
+        except (TransientError, StoppedError, SupersededError):
+            raise
+        except Exception:
+            opened.sink.release()
+            raise
 
     def _facts(self, opened: Opened, checkpoint: Checkpoint, leg: Leg, decision: Decision) -> dict[str, Any]:
         total = opened.source.total
@@ -202,20 +220,28 @@ class Pipeline:
             "environment": plain(self._environment),
         }
 
-    def _retrying(self, total_seconds: float) -> Retrying:
+    def _tell_saved(self, checkpoint: Checkpoint) -> None:
+        self._teller.tell(lambda listener: listener.on_saved(checkpoint))
+
+    def _tell_retry(self, notice: Notice) -> None:
+        self._teller.tell(
+            lambda listener: listener.on_retry(notice.what, notice.error, notice.tries, notice.wait)
+        )
+
+    def _retrying(self, total_seconds: float, *, notify: Callable[[Notice], None]) -> Retrying:
         return Retrying(
             self._job.batch_retry,
             total_seconds=total_seconds,
             stop=self._stop,
             max_wait_in_slot=self._max_wait_in_slot,
-            notify=self._notices.append,
+            notify=notify,
         )
 
     # the loop and its ends
 
     def _go(self, opened: Opened, checkpoint: Checkpoint, leg: Leg) -> Report:
         tracker = ProgressTracker(checkpoint, opened.source.total, self._clock)
-        began_at = checkpoint.counts.read
+        began_at = checkpoint.frontier
         try:
             self._loop(opened, checkpoint, leg, tracker)
             return Finish(
@@ -226,16 +252,18 @@ class Pipeline:
                 stop=self._stop,
                 teller=self._teller,
                 tracker=tracker,
-                retrying=self._retrying(self._job.timeouts.run.total_seconds()),
+                retrying=self._retrying(self._job.timeouts.run.total_seconds(), notify=self._tell_retry),
                 clock=self._clock,
             ).run()
         except SupersededError:
             raise
         except StoppedError as stopped:
+            if checkpoint.frontier != began_at:
+                checkpoint.stuck_legs = 0
             self._leave(opened, checkpoint, tracker, pause=stopped.resume_after)
             raise
         except TransientError as error:
-            pause = self._pause(checkpoint, error, moved=checkpoint.counts.read > began_at)
+            pause = self._pause(checkpoint, error, moved=checkpoint.frontier != began_at)
             self._leave(opened, checkpoint, tracker, pause=pause)
             if pause is None:
                 raise
@@ -260,7 +288,7 @@ class Pipeline:
                 one_per_partition=job.sink.one_write_per_partition,
                 leg=leg,
                 dead_letters=opened.dead_letters,
-                retrying=self._retrying(job.timeouts.batch.total_seconds()),
+                retrying=self._retrying(job.timeouts.batch.total_seconds(), notify=self._notices.append),
                 changed=changed,
             ),
             keeper=self._keeper,
@@ -273,7 +301,7 @@ class Pipeline:
             limits=limits,
             stop=self._stop,
             clock=self._clock,
-            watch=Watch(job.timeouts, self._clock, active_before=checkpoint.active_seconds),
+            watch=Watch(job.timeouts, self._clock, active_before=checkpoint.active_seconds, log=self._log),
             tracker=tracker,
             teller=self._teller,
             notices=self._notices,

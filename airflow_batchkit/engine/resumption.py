@@ -32,7 +32,7 @@ class Decision:
 
 
 def decide(  # noqa: PLR0911  # one return per row of the table in docs/airflow.md
-    stored: Checkpoint | None, identity: RunIdentity, *, mode: str, now: float
+    stored: Checkpoint | None, identity: RunIdentity, *, mode: str, now: float, start_at: str | None = None
 ) -> Decision:
     """Decide by identity, age and status; the fingerprints are compared later, once the source is open.
 
@@ -40,6 +40,7 @@ def decide(  # noqa: PLR0911  # one return per row of the table in docs/airflow.
     :param identity: which run this is.
     :param mode: ``real``, ``partial`` or ``local``.
     :param now: seconds since the epoch.
+    :param start_at: where a partial run begins, as the user wrote it.
     :raises CannotResumeError: the checkpoint is of another mode, or too old.
     :raises ErrorBudgetExceededError: the run failed on its error budget and nobody cleared it.
     """
@@ -55,6 +56,8 @@ def decide(  # noqa: PLR0911  # one return per row of the table in docs/airflow.
     if stored.status == "completed":
         if cleared:
             return Decision(action="begin", reason="cleared after it completed: the run begins anew")
+        if stored.fingerprints.get("start_at") != part_fingerprints(start_at).get("start_at"):
+            return Decision(action="begin", reason="completed from another start_at: the run begins anew")
         return Decision(action="done", reason="the run is complete already: the stored report is returned")
     if cleared and identity.when_cleared == "restart":
         return Decision(action="begin", reason="cleared with when_cleared='restart': the run begins anew")
@@ -81,6 +84,11 @@ def _refuse_what_does_not_fit(stored: Checkpoint, identity: RunIdentity, *, mode
             f"the checkpoint is {age.days} days old, at most {identity.max_checkpoint_age.days} are allowed; "
             f"{HOW_TO_RESTART}"
         )
+
+
+def part_fingerprints(start_at: str | None) -> dict[str, str]:
+    """Return what makes a part of a source another job than its whole, empty for the whole."""
+    return {} if start_at is None else {"start_at": hashlib.sha256(start_at.encode()).hexdigest()[:12]}
 
 
 def compare_fingerprints(stored: Mapping[str, str], current: Mapping[str, str]) -> None:

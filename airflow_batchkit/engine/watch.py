@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 import traceback
@@ -20,9 +21,13 @@ class Watch:
     :param timeouts: the limits.
     :param clock: where the time comes from.
     :param active_before: seconds that earlier legs worked.
+    :param log: where to say how each thread hangs.
     """
 
-    def __init__(self, timeouts: Timeouts, clock: Clock, *, active_before: float) -> None:
+    def __init__(
+        self, timeouts: Timeouts, clock: Clock, *, active_before: float, log: logging.Logger
+    ) -> None:
+        self._log = log
         self._no_progress = timeouts.no_progress.total_seconds()
         self._run = timeouts.run.total_seconds()
         self._clock = clock
@@ -41,14 +46,15 @@ class Watch:
     def check(self) -> None:
         """Raise when a limit is passed.
 
-        :raises NoProgressError: no cursor moved for too long; the message says where each thread stands.
+        :raises NoProgressError: no cursor moved for too long; the log says where each thread stands.
         :raises RunTimeoutError: the run as a whole took too long.
         """
         now = self._clock.monotonic()
         if now - self._moved_at > self._no_progress:
+            self._log.error("nothing moves; this is where the threads stand:\n%s", _stacks())
             raise NoProgressError(
-                f"no cursor moved for {self._no_progress:,.0f} s (Timeouts.no_progress); threads:\n"
-                f"{_stacks()}"
+                f"no cursor moved for {self._no_progress:,.0f} s (Timeouts.no_progress); "
+                "the log shows where each thread stands"
             )
         active = self._active_before + now - self._began
         if active > self._run:

@@ -24,8 +24,10 @@ def sql_connection(conn_id: str, timeouts: Timeouts) -> Any:
     connection = defined_connection(conn_id)
     if connection.conn_type == "sqlite":
         return _sqlite(conn_id, connection.host, timeouts)
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
+
     hook = connection.get_hook()  # type: ignore[no-untyped-call]  # Airflow's own
-    if not hasattr(hook, "get_conn"):
+    if not isinstance(hook, DbApiHook):
         kind = connection.conn_type
         raise UsageError(f"connection {conn_id!r} is of type {kind!r}, which is no SQL database")
     return hook.get_conn()

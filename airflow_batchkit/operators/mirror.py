@@ -42,8 +42,11 @@ class AirflowMirror(Listener):
         self.legs = 0
 
     @override
+    def on_start(self, facts: Mapping[str, Any]) -> None:
+        self.legs = int(facts["leg"])
+
+    @override
     def on_saved(self, checkpoint: Checkpoint) -> None:
-        self.legs = checkpoint.legs
         self._checkpoint = msgspec.to_builtins(checkpoint)
 
     @override

@@ -31,7 +31,8 @@ class ElasticsearchToS3Operator(BatchkitOperator):
     :param query: the body of ``"query"`` (templated). Default: all documents.
     :param elasticsearch_conn_id: connection of type ``elasticsearch``. Default ``elasticsearch_default``.
     :param aws_conn_id: connection of type ``aws``. Default ``aws_default``.
-    :param compression: ``"gzip"`` or None. Default ``"gzip"``.
+    :param compression: ``"gzip"``, ``"zstd"`` (needs the extra ``zstd``) or None. Default ``"gzip"``.
+    :param date_field: lets ``start_at`` be a date: documents from then on in this field (templated).
     """
 
     template_fields: Collection[str] = (
@@ -41,6 +42,7 @@ class ElasticsearchToS3Operator(BatchkitOperator):
         "s3_prefix",
         "elasticsearch_conn_id",
         "aws_conn_id",
+        "date_field",
         *BatchkitOperator.template_fields,
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"query": "json"}
@@ -56,6 +58,7 @@ class ElasticsearchToS3Operator(BatchkitOperator):
         elasticsearch_conn_id: str = "elasticsearch_default",
         aws_conn_id: str = "aws_default",
         compression: str | None = "gzip",
+        date_field: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -66,10 +69,16 @@ class ElasticsearchToS3Operator(BatchkitOperator):
         self.elasticsearch_conn_id = elasticsearch_conn_id
         self.aws_conn_id = aws_conn_id
         self.compression = compression
+        self.date_field = date_field
 
     @override
     def source_value(self) -> Source:
-        return ElasticsearchSource(conn_id=self.elasticsearch_conn_id, index=self.index, query=self.query)
+        return ElasticsearchSource(
+            conn_id=self.elasticsearch_conn_id,
+            index=self.index,
+            query=self.query,
+            date_field=self.date_field,
+        )
 
     @override
     def sink_value(self) -> Sink:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from typing_extensions import override
 
 from airflow_batchkit.connectors.callable import CallableSink
+from airflow_batchkit.connectors.object_storage import ObjectStorageSink
 from airflow_batchkit.testing.contract import SinkContract, StagedOutputContract
 from airflow_batchkit.testing.doubles import MemorySink, MemoryTarget
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airflow_batchkit.testing.contract.sink import MakeSink, Visible
 
 
@@ -61,3 +66,27 @@ class TestCallableSink(SinkContract):
     @override
     def visible(self, ledger: Ledger) -> Visible:
         return lambda: [str(document["id"]) for document in ledger.entries.values()]
+
+
+class TestObjectStorageSinkOnFiles(StagedOutputContract):
+    @pytest.fixture(params=["gzip", None])
+    @override
+    def make_sink(self, tmp_path: Path, request: pytest.FixtureRequest) -> MakeSink:
+        return lambda: ObjectStorageSink(url=f"file://{tmp_path}/lake/orders", compression=request.param)
+
+    @pytest.fixture
+    @override
+    def visible(self, tmp_path: Path) -> Visible:
+        return lambda: ids_by_the_manifest(tmp_path / "lake" / "orders")
+
+
+def ids_by_the_manifest(folder: Path) -> list[str]:
+    """Read the output as its readers should: the parts that the manifest names."""
+    manifest = folder / "manifest.json"
+    if not manifest.exists():
+        return []
+    lines: list[bytes] = []
+    for part in json.loads(manifest.read_bytes())["parts"]:
+        body = (folder / part["key"]).read_bytes()
+        lines += (gzip.decompress(body) if part["key"].endswith(".gz") else body).splitlines()
+    return [str(json.loads(line)["_id"]) for line in lines]

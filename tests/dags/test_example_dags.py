@@ -126,8 +126,10 @@ def test_the_nightly_examples_run(
                 document = {"created_at": f"2026-03-{day:02}T0{number}:00:00Z", "day": day}
                 elasticsearch_server.request("PUT", f"/orders/_doc/{day}-{number}", document)
 
+        dag = load()[dag_id]
+        dag.deadline = None  # Airflow 3.3.2: DAG.test() cannot finish a run of a DAG that has a deadline
         # A manual run exports the last whole day before its logical date.
-        run = run_dag(load()[dag_id], logical_date=datetime(2026, 3, 2, 1, tzinfo=UTC))
+        run = run_dag(dag, logical_date=datetime(2026, 3, 2, 1, tzinfo=UTC))
 
         assert run.state == "success"
         with s3_server.client() as s3:

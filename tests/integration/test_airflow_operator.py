@@ -1,4 +1,4 @@
-"""The operator in Airflow, in this process: how each end of a leg looks from outside, and what the next leg does."""
+"""The operator in Airflow, in this process: how each end of a leg looks, and what the next leg does."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
-from airflow.sdk.exceptions import AirflowRescheduleException, AirflowTaskTimeout
+from airflow.providers.common.compat.sdk import AirflowFailException  # noqa: TID253  # what is tested
+from airflow.sdk.exceptions import (  # noqa: TID253  # what is tested
+    AirflowRescheduleException,
+    AirflowTaskTimeout,
+)
 
 from airflow_batchkit.engine.exceptions import SupersededError, TransientError
 from airflow_batchkit.engine.policies import BatchPolicy, BatchRetry, ErrorBudget, RateLimit
@@ -22,6 +25,8 @@ from tests.support.running_task import another_instance, running_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from airflow_batchkit.engine.types import Record
 
 pytestmark = [pytest.mark.airflow, pytest.mark.usefixtures("airflow_database")]
 
@@ -53,6 +58,15 @@ class Bench:
         """Run one leg of the run."""
         return self.operator(**arguments).execute(self.context)  # type: ignore[arg-type]  # not a whole context
 
+    def at_page(self, number: int, action: Callable[[], object]) -> None:
+        """Do something when the source delivers a page of ten records, in its reader's thread."""
+
+        def act_and_deliver(records: list[Record]) -> list[Record]:
+            action()
+            return records
+
+        self.log.change_page("orders", number, act_and_deliver)
+
     def clear(self) -> None:
         """Do to the task instance what a clear in the UI does."""
         task = self.context["ti"]
@@ -72,19 +86,6 @@ def bench() -> Iterator[Bench]:
 
 
 ALL = [str(number) for number in range(1, RECORDS + 1)]
-
-
-def after(count: int, action: Callable[[], None]) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Make a transform that does something when it sees a certain record for the first time."""
-    done = []
-
-    def transform(record: dict[str, Any]) -> dict[str, Any]:
-        if record["id"] == count and not done:
-            done.append(True)
-            action()
-        return record
-
-    return transform
 
 
 def seconds_away(reschedule: AirflowRescheduleException) -> float:
@@ -124,10 +125,6 @@ def test_cleared_after_success_runs_again(bench: Bench) -> None:
 @pytest.mark.parametrize(("when_cleared", "read_again_from"), [("resume", 60), ("restart", 0)])
 def test_cleared_after_failure(bench: Bench, when_cleared: str, read_again_from: int) -> None:
     """A clear of a failed run resumes, or begins anew, as the operator says."""
-
-    def break_down() -> None:
-        raise RuntimeError("a bug in the transform, but not of one record")
-
     bench.log.script.fail("page:orders", ValueError("the source has a bug"), at=8)
     with pytest.raises(ValueError, match="the source has a bug"):
         bench.leg()
@@ -142,12 +139,12 @@ def test_cleared_after_failure(bench: Bench, when_cleared: str, read_again_from:
 def test_sigterm_comes_back_later(bench: Bench) -> None:
     """A stop ends the leg at a batch boundary, uses up no retry, and the next leg goes on."""
     operator = bench.operator()
-    operator.transform = after(35, operator.on_kill)
+    bench.at_page(5, operator.on_kill)
     with pytest.raises(AirflowRescheduleException) as stopped:
         operator.execute(bench.context)  # type: ignore[arg-type]  # not a whole context
     assert 25 < seconds_away(stopped.value) <= 30
     assert bench.published == []
-    assert bench.leg(transform=operator.transform)["legs"] == 2
+    assert bench.leg()["legs"] == 2
     assert bench.published == ALL
 
 
@@ -163,11 +160,11 @@ def test_sigterm_before_execute_is_heard(bench: Bench) -> None:
 def test_sigterm_while_publishing_never_ends_in_success(bench: Bench) -> None:
     """A stop during the last batch is asked for once more before anything is published."""
     operator = bench.operator()
-    operator.transform = after(RECORDS, operator.on_kill)
+    bench.at_page(RECORDS // 10, operator.on_kill)
     with pytest.raises(AirflowRescheduleException):
         operator.execute(bench.context)  # type: ignore[arg-type]  # not a whole context
     assert bench.published == []
-    bench.leg(transform=operator.transform)
+    bench.leg()
     assert bench.published == ALL
 
 
@@ -200,7 +197,7 @@ def test_too_many_legs_fail(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("AIRFLOW__BATCHKIT__MAX_LEGS", "2")
     for _ in range(2):
         operator = bench.operator()
-        operator.transform = lambda record, operator=operator: operator.on_kill() or record
+        operator.on_kill()
         with pytest.raises((AirflowRescheduleException, AirflowFailException)) as end:
             operator.execute(bench.context)  # type: ignore[arg-type]  # not a whole context
     assert end.type is AirflowFailException
@@ -234,9 +231,9 @@ def test_usage_errors_come_before_any_work(bench: Bench) -> None:
 
 
 def test_superseded_leg_ends_quietly(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    """A task that was cleared while it ran stops at its next save, alerts nobody and calls Airflow no more."""
+    """A task that was cleared while it ran stops at its next save and calls Airflow no more."""
     operator = bench.operator(throttle=RateLimit(records_per_second=50))
-    operator.transform = after(35, lambda: another_instance(bench.context))
+    bench.at_page(4, lambda: another_instance(bench.context))
     with caplog.at_level(logging.WARNING), pytest.raises(AirflowRescheduleException) as end:
         operator.execute(bench.context)  # type: ignore[arg-type]  # not a whole context
     assert isinstance(end.value.__cause__, SupersededError)
@@ -245,15 +242,16 @@ def test_superseded_leg_ends_quietly(bench: Bench, caplog: pytest.LogCaptureFixt
 
 
 def test_timeout_makes_no_further_call(bench: Bench) -> None:
-    """``execution_timeout`` raises in the middle of anything: the error comes out as it is, and the next try resumes."""
+    """``execution_timeout`` raises anywhere: it comes out as it is, and the next try resumes."""
 
     def time_out(*_: object) -> None:
         raise AirflowTaskTimeout
 
     before = signal.signal(signal.SIGALRM, time_out)
+    bench.at_page(6, lambda: signal.raise_signal(signal.SIGALRM))
     try:
         with pytest.raises(AirflowTaskTimeout):
-            bench.leg(transform=after(55, lambda: signal.raise_signal(signal.SIGALRM)))
+            bench.leg()
     finally:
         signal.signal(signal.SIGALRM, before)
     assert bench.published == []
@@ -291,10 +289,11 @@ def test_local_mode_writes_nothing(bench: Bench, local: Any, caplog: pytest.LogC
 
 
 def test_restart_begins_anew(bench: Bench) -> None:
-    """``restart`` of a trigger form leaves an unfinished run's progress behind."""
+    """``restart``, asked with a clear, leaves an unfinished run's progress behind."""
     bench.log.script.fail("page:orders", TransientError("connection refused"), at=8)
     with pytest.raises(AirflowRescheduleException):
         bench.leg()
+    bench.clear()
     bench.leg(restart="True")
     assert bench.log.reads[-1][1] is None
     assert bench.published == ALL
@@ -331,5 +330,6 @@ def test_retention_is_longer_than_a_checkpoint_is_of_use(bench: Bench) -> None:
             key="batchkit_checkpoint", dag_id=bench.context["ti"].dag_id
         )
         expires_at = row.one().expires_at
+    assert expires_at is not None
     left = expires_at - datetime.now(tz=UTC)
     assert timedelta(days=7.9) < left <= timedelta(days=8)

@@ -119,9 +119,7 @@ def read_all(source: OpenElasticsearchSource, sizing: Sizing = LARGE) -> list[Re
 def pages_of(source: OpenElasticsearchSource, sizing: Sizing = LARGE) -> list[Page]:
     """Read all partitions, one after the other, page by page."""
     return [
-        page
-        for partition in range(len(source.partitions))
-        for page in source.read(partition, None, sizing)
+        page for partition in range(len(source.partitions)) for page in source.read(partition, None, sizing)
     ]
 
 

@@ -31,8 +31,8 @@ class Status:
 
 
 Fault: TypeAlias = Literal["reset", "truncate", "hang"] | Status | None
-Plan: TypeAlias = Callable[[str, str, int], Fault]
-"""Called with method, path and the number of the request on this path; None lets it pass."""
+Plan: TypeAlias = Callable[[str, int], Fault]
+"""Called with the path, and the number of the request of this method on it; None lets it pass."""
 
 
 class FaultProxy:
@@ -55,7 +55,7 @@ class FaultProxy:
         key = (method, path.partition("?")[0])
         with self._lock:
             self._counts[key] = number = self._counts.get(key, 0) + 1
-        return self._plan(*key, number)
+        return self._plan(key[1], number)
 
     def count(self, method: str, path: str) -> int:
         """Return how many requests came on a path."""

@@ -231,11 +231,6 @@ class Death:
         self._ghosts: set[threading.Thread] = set()
         self._dying = False
 
-    @property
-    def struck(self) -> bool:
-        """Whether the moment came."""
-        return 0 < self._at <= len(self.moments)
-
     def __call__(self, name: str, when: Literal["before", "after"]) -> None:
         """Be a probe."""
         with self._lock:

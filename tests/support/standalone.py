@@ -72,8 +72,8 @@ class AirflowStandalone(AirflowApi):
     def stop(self) -> None:
         """End all its processes, each by its id; tasks that still run are ended too."""
         if self._parent is not None:
-            end(self.processes(), grace=10)
-            end(self.processes(), grace=5)
+            end(self.processes(), grace=4)
+            end(self.processes(), grace=2)
             self._parent.wait(timeout=10)
             self._parent = None
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _RUN_ID = "demo"
 _KILL_AT = 0.45
-_LOOK_EVERY = 0.1
+_LOOK_EVERY = 0.25
 _SECONDS = 120.0
 _CHECKPOINT_KEY = "batchkit_checkpoint"
 
@@ -34,9 +34,7 @@ def play(story: Story, folder: Path, *, orders: int) -> bool:
     :param orders: how many orders to make.
     :returns: whether everything held.
     """
-    story.title(
-        f"{orders:,} orders from SQLite to a local folder, in a real Airflow, with a SIGKILL half-way"
-    )
+    story.title(f"{orders:,} orders, SQLite → folder, real Airflow, real SIGKILL")
     shop, output, letters = folder / "shop.db", folder / "orders", folder / "dead-letters"
     environment = {
         "BATCHKIT_EXAMPLE_FOLDER": str(folder),
@@ -48,11 +46,9 @@ def play(story: Story, folder: Path, *, orders: int) -> bool:
         story.step(f"{orders:,} orders made, {poisoned} of them poisoned (their amount is no number)")
         story.step("Airflow runs: scheduler, API server and DAG processor")
         airflow.api.trigger(DAG_ID, _RUN_ID)
-        act = Act(airflow=airflow, story=story, orders=orders)
-        act.kill_half_way()
-        report = act.see_it_resume()
-        with story.doing("ending Airflow"):
-            pass
+        task = WatchedTask(airflow=airflow, story=story, orders=orders)
+        task.kill_half_way()
+        report = task.see_it_resume()
     proof = examine(output, letters, made=order_ids(shop))
     story.findings(proof, report)
     objections = [*proof.objections, *_objections(report, orders=orders, poisoned=poisoned)]
@@ -65,7 +61,6 @@ def play(story: Story, folder: Path, *, orders: int) -> bool:
 
 def _begin(airflow: DemoAirflow, shop: Path, orders: int) -> int:
     shutil.copy(dag_file(), airflow.dags)
-    airflow.migrate()
     airflow.start()
     poisoned = make_orders(shop, count=orders)
     airflow.wait_until_ready(DAG_ID)
@@ -86,8 +81,8 @@ def _objections(report: dict[str, Any], *, orders: int, poisoned: int) -> list[s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Act:
-    """The export's task instance, watched through the REST API.
+class WatchedTask:
+    """The export's task instance, seen through the REST API.
 
     :param airflow: where it runs.
     :param story: who is told.

@@ -19,12 +19,6 @@ import psutil
 from airflow_batchkit.cli.demo.api import AirflowApi
 from airflow_batchkit.engine.exceptions import PermanentError, TransientError
 
-_PARTS = {
-    "API server": ("api-server",),
-    # The demo reads logs from their files; the server for them would only take another port.
-    "scheduler": ("scheduler", "--skip-serve-logs"),
-    "DAG processor": ("dag-processor",),
-}
 _LAST_LINES = 15
 
 
@@ -52,20 +46,20 @@ class DemoAirflow:
     ) -> None:
         self._end_all()
 
-    def migrate(self) -> None:
-        """Make the metadata database.
+    def start(self) -> None:
+        """Make the metadata database and start the three parts; :meth:`wait_until_ready` waits for them.
 
-        :raises PermanentError: Airflow cannot; the message ends with what it printed.
+        :raises PermanentError: the database cannot be made; the message ends with what Airflow printed.
         """
+        # The API server needs as long to start as the migration takes; its check for one is switched off.
+        self._start("API server", ("api-server",))
         migration = self._start("migration", ("db", "migrate"))
         if migration.wait(timeout=180) != 0:
             raise PermanentError(f"airflow db migrate failed: {self._last_lines('migration')}")
         del self._parts["migration"]
-
-    def start(self) -> None:
-        """Start the three parts; :meth:`wait_until_ready` waits for them."""
-        for name, arguments in _PARTS.items():
-            self._start(name, arguments)
+        # The demo reads no logs through the scheduler's server for them, which would only take another port.
+        self._start("scheduler", ("scheduler", "--skip-serve-logs"))
+        self._start("DAG processor", ("dag-processor",))
 
     def wait_until_ready(self, dag_id: str, *, seconds: float = 120) -> None:
         """Wait until the API answers and the DAG has been parsed.
@@ -80,7 +74,7 @@ class DemoAirflow:
                     raise PermanentError(f"Airflow's {name} ended by itself: {self._last_lines(name)}")
             if time.monotonic() > deadline:
                 raise TransientError(f"Airflow was not ready within {seconds:.0f} s (logs: {self.home})")
-            time.sleep(0.1)
+            time.sleep(0.25)
 
     def task_process(self, task_instance_id: str) -> psutil.Process | None:
         """Return the process in which a task's code runs, None when it does not run."""
@@ -108,7 +102,8 @@ class DemoAirflow:
 
     def _end_all(self) -> None:
         processes = {process.pid: process for part in self._parts.values() for process in _family(part.pid)}
-        for signal_name, seconds in (("terminate", 5), ("kill", 10)):
+        # Its database goes with it: there is no need to wait long for a tidy end.
+        for signal_name, seconds in (("terminate", 2), ("kill", 10)):
             for process in processes.values():
                 with contextlib.suppress(psutil.NoSuchProcess):
                     getattr(process, signal_name)()
@@ -136,6 +131,7 @@ class DemoAirflow:
             "AIRFLOW__CORE__PARALLELISM": "2",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+            "AIRFLOW__DATABASE__CHECK_MIGRATIONS": "False",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home / 'airflow.db'}",
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": str(self._port),

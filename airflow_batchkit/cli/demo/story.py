@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 if TYPE_CHECKING:
     from airflow_batchkit.cli.demo.proof import Proof
@@ -51,11 +51,12 @@ class Story:
         """
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
+            TextColumn("{task.description}", table_column=Column(min_width=10, no_wrap=True)),
+            BarColumn(bar_width=20),
             TextColumn("{task.fields[line]}", markup=False),
         )
-        with Progress(*columns, console=self._console, transient=True) as progress:
+        shown = self._console.is_terminal
+        with Progress(*columns, console=self._console, transient=True, disable=not shown) as progress:
             yield Bar(progress, total)
 
     def findings(self, proof: Proof, report: Mapping[str, Any]) -> None:
@@ -77,10 +78,8 @@ class Story:
 
     def reconciled(self, *, made: int, exported: int, letters: int) -> None:
         """Show that nothing is lost and nothing is doubled."""
-        self.step(
-            f"[bold]{made:,} made = {exported:,} exported + {letters:,} dead-lettered[/]; "
-            "every id exactly once, every checksum right, nothing left over"
-        )
+        self.step(f"[bold]{made:,} made = {exported:,} exported + {letters:,} dead-lettered[/]")
+        self.step("every id exactly once, every checksum right, nothing left over")
 
     def objections(self, objections: list[str]) -> None:
         """Show what did not hold."""
@@ -94,7 +93,7 @@ class Story:
 
 
 class Bar:
-    """A bar that moves with the run's progress; on what is no terminal, nothing is shown."""
+    """A bar that moves with the run's progress; nothing is shown where there is no terminal."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self._progress = progress
@@ -106,8 +105,12 @@ class Bar:
         :param what: the try, and what it does.
         :param progress: the run's last progress, empty before the first.
         """
-        done = progress.get("read", 0)
-        self._progress.update(self._task, description=what, completed=done, line=progress.get("line", ""))
+        line = ""
+        if progress:
+            line = "{read:,} orders · {records_per_second:,.0f}/s · {dead_lettered} dead-lettered".format(
+                **progress
+            )
+        self._progress.update(self._task, description=what, completed=progress.get("read", 0), line=line)
 
 
 def _letter(letter: Mapping[str, Any]) -> str:

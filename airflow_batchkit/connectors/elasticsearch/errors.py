@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,6 +19,9 @@ from airflow_batchkit.engine.exceptions import (
     TransientError,
     UsageError,
 )
+
+if TYPE_CHECKING:
+    from elastic_transport import TransportError
 
 MAX_REASON = 400
 
@@ -93,7 +96,7 @@ def classify(status: int, answer: bytes, *, about: str, retry_after: str | None 
     return error_class(message)
 
 
-def unreachable(error: Exception, *, about: str, hosts: str) -> BatchkitError:
+def unreachable(error: TransportError, *, about: str, hosts: str) -> BatchkitError:
     """Turn a failed connection or a timeout into a ``TransientError``, bad TLS into a ``UsageError``.
 
     :param error: what ``elastic_transport`` raised.
@@ -102,8 +105,7 @@ def unreachable(error: Exception, *, about: str, hosts: str) -> BatchkitError:
     """
     from elastic_transport import TlsError
 
-    cause = error.errors[-1] if getattr(error, "errors", ()) else error  # type: ignore[attr-defined]  # TransportError
-    told = one_line(str(getattr(cause, "reason", None) or cause))
+    told = one_line(error.message)
     if isinstance(error, TlsError):
         return UsageError(
             f"{about}: no trusted TLS connection to {hosts}: {told} "
@@ -113,8 +115,8 @@ def unreachable(error: Exception, *, about: str, hosts: str) -> BatchkitError:
 
 
 def one_line(text: str) -> str:
-    """Return text without line breaks, control characters and memory addresses, of at most 400 characters."""
-    text = re.sub(r"<[^<>]* object at 0x[0-9a-f]+>:? ?", "", text)
+    """Return text without line breaks, control characters and names of objects, of at most 400 characters."""
+    text = re.sub(r"<[^<>]* object at 0x[0-9a-f]+>:? ?|\w+\(host='[^']*', port=\d+\): ", "", text)
     text = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text).split())
     return text if len(text) <= MAX_REASON else text[: MAX_REASON - 1] + "…"
 

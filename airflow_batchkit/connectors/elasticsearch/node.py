@@ -88,14 +88,13 @@ def bounded_node(timeouts: Timeouts) -> type[BaseNode]:
                     preload_content=False,
                 )
                 data = whole_answer(response, deadline=started + limits.seconds, max_bytes=limits.max_bytes)
-            except (urllib3.exceptions.ConnectTimeoutError, urllib3.exceptions.ReadTimeoutError) as error:
-                raise ConnectionTimeout(str(error), errors=(error,)) from error
             except urllib3.exceptions.SSLError as error:
-                raise TlsError(str(error), errors=(error,)) from error
-            except TimeoutError as error:
-                raise ConnectionTimeout(str(error), errors=(error,)) from error
+                raise TlsError(str(error)) from error
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                raise UnreachableError(str(error), errors=(error,)) from error
+                late = isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError))
+                # A refused connection is a timeout to urllib3.
+                refused = isinstance(error, urllib3.exceptions.NewConnectionError)
+                raise (ConnectionTimeout if late and not refused else UnreachableError)(str(error)) from error
             meta = ApiResponseMeta(
                 node=self.config,
                 duration=time.monotonic() - started,

@@ -120,8 +120,7 @@ class ShardReader:
             while not self._finished:
                 yield from self._window()
         finally:
-            if self._point_in_time is not None:
-                self._points_in_time.close(self._point_in_time)
+            self._close()
 
     def _window(self) -> Iterator[Page]:
         point_in_time, window, fetched = self._first_page()
@@ -165,7 +164,7 @@ class ShardReader:
                 if fresh:
                     raise
                 self._log.warning("%s; going on in a new point in time", error)
-                self._point_in_time = None
+                self._close()
 
     def _begin_snapshot(self) -> PointInTime:
         self._log.debug("%s: opening a point in time", self._shard.about)
@@ -260,6 +259,11 @@ class ShardReader:
     def _between(self, after: int, end: int | None) -> dict[str, Any]:
         numbers = {"gt": after} if end is None else {"gt": after, "lte": end}
         return {"bool": {"filter": [{"range": {"_seq_no": numbers}}, self._query]}}
+
+    def _close(self) -> None:
+        if self._point_in_time is not None:
+            self._points_in_time.close(self._point_in_time)
+        self._point_in_time = None
 
     def _learn(self, window: _Window) -> None:
         self._log.debug(

@@ -115,24 +115,25 @@ def file_errors(doing: str) -> Iterator[None]:
         raise kind(f"{doing}: {advice}") from error
 
 
+def answer_of(error: BatchkitError) -> Mapping[str, Any]:
+    """Return the answer behind an error, empty where there was none."""
+    return getattr(error.__cause__, "response", None) or {}
+
+
 def is_expired(error: BatchkitError) -> bool:
     """Tell whether credentials had expired: a new client may have newer ones."""
-    return _answer(error).get("Error", {}).get("Code") in _EXPIRED
+    return answer_of(error).get("Error", {}).get("Code") in _EXPIRED
 
 
 def is_not_implemented(error: BatchkitError) -> bool:
     """Tell whether the store does not know what was asked of it."""
-    status = _answer(error).get("ResponseMetadata", {}).get("HTTPStatusCode")
+    status = answer_of(error).get("ResponseMetadata", {}).get("HTTPStatusCode")
     return bool(status == HTTPStatus.NOT_IMPLEMENTED)
 
 
 def of_refused_delete(refused: Mapping[str, Any], doing: str) -> BatchkitError:
     """Class one entry of the errors in the answer to a deletion of many."""
     return _of_response({"Error": refused}, doing)
-
-
-def _answer(error: BatchkitError) -> Mapping[str, Any]:
-    return getattr(error.__cause__, "response", None) or {}
 
 
 def _of_response(response: Mapping[str, Any], doing: str) -> BatchkitError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -64,9 +65,10 @@ class FileStore(ObjectStore):
         while not there.exists() and there != there.parent:
             there = there.parent
         with file_errors(f"look at {self._location.url}"):
-            os.stat(there / ".")  # noqa: PTH116  # Path drops the dot, which asks whether it is a folder
+            if not there.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
             if not os.access(there, os.W_OK | os.X_OK):
-                raise PermissionError(13, "Permission denied")
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     @override
     def put(
@@ -185,9 +187,9 @@ class FileStore(ObjectStore):
         return digest.hexdigest()
 
     def _link(self, origin: Path, path: Path) -> None:
-        # A hard link is a copy that takes no time and no room, and is never seen half. Nothing is written
-        # into an object, only beside it, so the two names cannot change each other. Temporary names lie beside
-        # the source: what a killed process leaves there goes with the staging.
+        # A hard link is a copy that takes no time and no room, and is never seen half. Nothing is written into
+        # objects, only beside them, so the two names cannot change each other. Temporary names lie beside the
+        # source: what a killed process leaves there goes with the staging.
         try:
             path.hardlink_to(origin)
         except FileExistsError:

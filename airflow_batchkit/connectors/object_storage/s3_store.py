@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 from typing_extensions import override
 
 from airflow_batchkit.connectors.object_storage.errors import (
+    answer_of,
     is_expired,
     is_not_implemented,
     of_refused_delete,
@@ -264,6 +265,7 @@ class S3Store(ObjectStore):
             with s3_errors(doing):
                 answer = request(client)
         except BatchkitError as error:
+            self._learn_time(answer_of(error))
             if not is_expired(error):
                 raise
             self._forget(client)

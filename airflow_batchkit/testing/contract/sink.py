@@ -45,11 +45,11 @@ def leg(
     )
 
 
-def publication(frontier: Frontier = FINISHED) -> Publication:
-    """Make what a sink is given to publish."""
+def publication(written: int, frontier: Frontier = FINISHED) -> Publication:
+    """Make what a sink is given to publish after so many records were written."""
     return Publication(
         frontier=frontier,
-        counts={"read": 0, "written": 0},
+        counts={"read": written, "written": written},
         fingerprints={"source": "contract"},
         notes={},
         stop_asked=lambda: None,
@@ -113,7 +113,7 @@ class SinkContract:
         assert write(sink, 1, [1, 2, 3]).written == 3
         assert write(sink, 2, [4]).written == 1
         sink.renew()
-        sink.publish(publication())
+        sink.publish(publication(4))
         sink.release()
         assert sorted(visible()) == as_text([1, 2, 3, 4])
 
@@ -128,7 +128,7 @@ class SinkContract:
             writer.add(made_up_records(2, first=number * 2))
         for writer in reversed(writers):
             writer.write()
-        sink.publish(publication())
+        sink.publish(publication(6))
         assert sorted(visible()) == as_text(range(2, 8))
 
     def test_empty_batch_writes_nothing(self, open_sink: Callable[[], OpenSink], visible: Visible) -> None:
@@ -138,14 +138,14 @@ class SinkContract:
         empty = write(sink, 1, [])
         assert (empty.written, empty.unchanged, empty.rejected) == (0, 0, [])
         write(sink, 2, [1])
-        sink.publish(publication())
+        sink.publish(publication(1))
         assert visible() == ["1"]
 
     def test_empty_run_is_published(self, open_sink: Callable[[], OpenSink], visible: Visible) -> None:
         """A run that found no record publishes an empty output rather than nothing."""
         sink = open_sink()
         sink.start(leg(FIRST_TOKEN))
-        sink.publish(publication())
+        sink.publish(publication(0))
         assert visible() == []
 
     def test_writing_a_batch_again_leaves_it_once(
@@ -159,7 +159,7 @@ class SinkContract:
         writer.write()
         again = writer.write()
         assert again.written + again.unchanged == 3
-        sink.publish(publication())
+        sink.publish(publication(3))
         assert sorted(visible()) == as_text([1, 2, 3])
         assert isinstance(make_sink().idempotent, bool)
 
@@ -170,11 +170,11 @@ class SinkContract:
         sink = open_sink()
         sink.start(leg(FIRST_TOKEN))
         write(sink, 1, [1, 2])
-        msgspec.json.encode(dict(sink.publish(publication())))
-        sink.publish(publication())
+        msgspec.json.encode(dict(sink.publish(publication(2))))
+        sink.publish(publication(2))
         second = open_sink()
         second.start(leg(SECOND_TOKEN, inherited=Inherited(token=FIRST_TOKEN, frontier=FINISHED)))
-        second.publish(publication())
+        second.publish(publication(2))
         assert sorted(visible()) == as_text([1, 2])
 
     def test_defaults_are_sane(self, make_sink: MakeSink) -> None:
@@ -226,13 +226,13 @@ class OwnedTargetContract(SinkContract):
         write(older, 1, [1, 2])
         newer.start(leg(SECOND_TOKEN, inherited=Inherited(token=FIRST_TOKEN, frontier=AFTER_BATCH_ONE)))
         with pytest.raises(SupersededError):
-            older.publish(publication())
+            older.publish(publication(2))
         with pytest.raises(SupersededError):
             older.renew(for_seconds=60)
         write(newer, 1, [3])
-        newer.publish(publication())
+        newer.publish(publication(3))
         with pytest.raises(SupersededError):
-            older.publish(publication())
+            older.publish(publication(2))
         older.release()
         assert sorted(visible()) == as_text([1, 2, 3])
 
@@ -248,7 +248,7 @@ class StagedOutputContract(OwnedTargetContract):
         sink.start(leg(FIRST_TOKEN))
         write(sink, 1, [1, 2])
         assert visible() == []
-        sink.publish(publication())
+        sink.publish(publication(2))
         assert sorted(visible()) == as_text([1, 2])
 
     def test_only_committed_batches_of_earlier_legs_count(
@@ -264,7 +264,7 @@ class StagedOutputContract(OwnedTargetContract):
         resumed.start(leg(SECOND_TOKEN, inherited=Inherited(token=FIRST_TOKEN, frontier=AFTER_BATCH_ONE)))
         write(resumed, 1, [3])
         write(resumed, 2, [4, 5, 6])
-        resumed.publish(publication())
+        resumed.publish(publication(6))
         assert sorted(visible()) == as_text([1, 2, 3, 4, 5, 6])
 
     def test_parts_of_a_leg_that_committed_nothing_do_not_count(
@@ -279,7 +279,7 @@ class StagedOutputContract(OwnedTargetContract):
         nothing_new = AFTER_BATCH_ONE.for_new_leg()
         third.start(leg(THIRD_TOKEN, inherited=Inherited(token=SECOND_TOKEN, frontier=nothing_new)))
         write(third, 1, [3, 4])
-        third.publish(publication())
+        third.publish(publication(4))
         assert sorted(visible()) == as_text([1, 2, 3, 4])
 
     def test_late_write_of_an_older_leg_stays_invisible(
@@ -292,7 +292,7 @@ class StagedOutputContract(OwnedTargetContract):
         hanging.add(made_up_records(2))
         newer.start(leg(SECOND_TOKEN, inherited=Inherited(token=FIRST_TOKEN, frontier=Frontier())))
         write(newer, 1, [1, 2])
-        newer.publish(publication())
+        newer.publish(publication(2))
         hanging.write()
         assert sorted(visible()) == as_text([1, 2])
 
@@ -305,6 +305,6 @@ class StagedOutputContract(OwnedTargetContract):
             sink = open_sink()
             sink.start(leg(token, run=run, generation=generation))
             write(sink, 1, ids)
-            sink.publish(publication())
+            sink.publish(publication(len(ids)))
             sink.release()
             assert sorted(visible()) == as_text(ids)

@@ -29,6 +29,7 @@ LEG = Leg(
 def opened(
     function: Callable[..., object], per: Literal["record", "batch"] = "record", leg: Leg = LEG
 ) -> OpenCallableSink:
+    """Open the sink for a leg."""
     context = OpenContext(
         connections=NoConnections(), timeouts=Timeouts(), now=datetime(2026, 1, 1, tzinfo=UTC)
     )

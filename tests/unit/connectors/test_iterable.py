@@ -21,6 +21,7 @@ SIZING = Sizing(batch_records=None, batch_bytes=1024, page_records=2)
 
 
 def context(start_at: str | None = None) -> OpenContext:
+    """Make what the source is opened with."""
     return OpenContext(
         connections=NoConnections(),
         timeouts=Timeouts(),
@@ -30,11 +31,14 @@ def context(start_at: str | None = None) -> OpenContext:
 
 
 def ids(source: IterableSource, after: Cursor | None = None) -> list[str]:
+    """Read everything after a cursor."""
     pages = source.open(context()).read(0, after, SIZING)
     return [record.id for page in pages for record in page.records]
 
 
 def customers(*names: str) -> Callable[[], list[dict[str, Any]]]:
+    """Make a function that returns customers."""
+
     def read() -> list[dict[str, Any]]:
         return [{"name": name} for name in names]
 
@@ -42,6 +46,7 @@ def customers(*names: str) -> Callable[[], list[dict[str, Any]]]:
 
 
 def cursor_after(source: IterableSource, records: int) -> Cursor:
+    """Return the cursor behind so many records."""
     pages = source.open(context()).read(0, None, Sizing(batch_records=None, batch_bytes=1024))
     page = next(iter(pages))
     assert page.cursor_at is not None
@@ -83,10 +88,10 @@ def test_iterable_is_not_read_ahead() -> None:
     ids=["one gone", "other order", "shorter", "empty"],
 )
 @pytest.mark.parametrize("key", ["name", None])
-def test_changed_iterable_is_noticed(changed: Callable[[], list[dict[str, Any]]], key: str | None) -> None:
-    """Where the records before the cursor are not the same any more, resuming fails instead of losing some."""
+def test_changed_iterable_is_noticed(changed: Callable[[], Any], key: str | None) -> None:
+    """Where the records before the cursor are others now, resuming fails instead of losing some."""
     cursor = cursor_after(IterableSource(records=customers("anna", "bert", "carl"), key=key), 2)
-    with pytest.raises(OrderError, match="first 2 records of .* are not those that were done"):
+    with pytest.raises(OrderError, match=r"first 2 records of .* are not those that were done"):
         ids(IterableSource(records=changed, key=key), cursor)
 
 

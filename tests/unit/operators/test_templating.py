@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import jinja2
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
-from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import DAG
+from airflow.providers.common.compat.sdk import AirflowFailException  # noqa: TID253  # what is tested
+from airflow.providers.standard.operators.empty import EmptyOperator  # noqa: TID253  # wired in a DAG
+from airflow.sdk import DAG  # noqa: TID253  # renders
 from typing_extensions import override
 
 from airflow_batchkit.engine.exceptions import UsageError
@@ -58,9 +58,7 @@ class Copy(TemplatedValuesOperator):
         self.start_at = start_at
 
 
-def render(
-    operator: Copy, *, undefined: type[jinja2.Undefined] = jinja2.StrictUndefined, **context: Any
-) -> Copy:
+def render(operator: Copy, *, undefined: type[Any] = jinja2.StrictUndefined, **context: Any) -> Copy:
     """Render as the task runner does, with variables of the test."""
     with DAG("templating", schedule=None, template_undefined=undefined) as dag:
         pass
@@ -89,17 +87,17 @@ def test_rendered_values_are_checked() -> None:
 @pytest.mark.parametrize("nothing", ["", None, "None"])
 def test_template_that_renders_to_nothing_is_refused(nothing: str | None) -> None:
     """A field, or a part of a query, that was there and renders to nothing fails the task."""
-    with pytest.raises(AirflowFailException, match="^index: "):
+    with pytest.raises(AirflowFailException, match=r"^index: "):
         render(Copy(index="{{ name }}"), name=nothing)
-    with pytest.raises(AirflowFailException, match="^place: "):
+    with pytest.raises(AirflowFailException, match=r"^place: "):
         render(Copy(place=Place(url="s3://l", query={"term": {"customer": "{{ name }}"}})), name=nothing)
 
 
 def test_none_inside_a_text_is_refused() -> None:
     """``ds={{ ds }}`` must not become ``ds=None``, nor ``ds=`` where undefined variables are let through."""
-    with pytest.raises(AirflowFailException, match="^place: .*is None"):
+    with pytest.raises(AirflowFailException, match=r"^place: .*is None"):
         render(Copy(place=Place(url="s3://lake/ds={{ ds }}")), ds=None)
-    with pytest.raises(AirflowFailException, match="^place: 'ds' is undefined"):
+    with pytest.raises(AirflowFailException, match=r"^place: 'ds' is undefined"):
         render(Copy(place=Place(url="s3://lake/ds={{ ds }}")), undefined=jinja2.Undefined)
 
 
@@ -117,7 +115,9 @@ def test_fields_of_the_trigger_form_may_be_empty(given: str | None, rendered: st
 
 def test_expressions_with_falsy_values_are_values() -> None:
     """Zero and false are not nothing."""
-    assert render(Copy(index="orders-{{ number }}-{{ flag }}"), number=0, flag=False).index == "orders-0-False"
+    assert (
+        render(Copy(index="orders-{{ number }}-{{ flag }}"), number=0, flag=False).index == "orders-0-False"
+    )
 
 
 def test_unrendered_template_is_refused() -> None:

@@ -1,0 +1,273 @@
+"""Kills, or freezes and thaws, a leg at every side effect of a sink and its dead letters, and goes on with another.
+
+Run as a program of its own (``python -m tests.support.publish_sweep SETTINGS.json``): it imports everything once and
+forks a child for each leg, because only a process without threads can be forked safely, and only a process can be
+killed or frozen for real. It prints one JSON line per point.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from airflow_batchkit.connectors.object_storage import DeadLetters
+from airflow_batchkit.engine.checkpoint import Frontier, PartitionProgress
+from airflow_batchkit.engine.dead_letters import envelope
+from airflow_batchkit.engine.exceptions import BatchkitError
+from airflow_batchkit.engine.failpoints import effect, probing
+from airflow_batchkit.engine.sink import BatchKey, Inherited, Leg
+from airflow_batchkit.engine.types import Rejection
+from tests.support.object_storage import Place, S3Connections, publication, records
+
+PARTITIONS = ("orders.0", "orders.1")
+BATCHES = 3
+RECORDS = 4
+FINISHED = Frontier(len(PARTITIONS))
+
+
+class Progress(msgspec.Struct):
+    """What the engine's checkpoint would say."""
+
+    token: str = ""
+    frontier: Frontier = Frontier()
+    done: tuple[int, ...] = (0, 0)
+
+
+class Run:
+    """One run, of which every leg is a process.
+
+    :param place: where to write.
+    :param folder: for the progress.
+    :param name: the run.
+    :param generation: names its output.
+    """
+
+    def __init__(self, place: Place, folder: Path, *, name: str, generation: str) -> None:
+        self.place = place
+        self._name = name
+        self._generation = generation
+        self._saved = folder / f"{place.url.rpartition('/')[2]}-{name}.json"
+        self._progress = Progress()
+
+    def leg(self) -> None:
+        """Run one leg from what is saved to its end."""
+        if self._saved.exists():
+            self._progress = msgspec.json.decode(self._saved.read_bytes(), type=Progress)
+        before = self._progress
+        inherited = Inherited(token=before.token, frontier=before.frontier) if before.token else None
+        leg = Leg(
+            job="sweep",
+            run=self._name,
+            token=secrets.token_hex(8),
+            generation=self._generation,
+            mode="real",
+            partitions=PARTITIONS,
+            inherited=inherited,
+        )
+        sink = self.place.below("data").sink()
+        letters = DeadLetters(self.place.below("letters").url).open(self.place.context)
+        sink.start(leg)
+        letters.start(leg)
+        self._save(Progress(leg.token, before.frontier.for_new_leg(), before.done))
+        for partition in range(len(PARTITIONS)):
+            for number, window in enumerate(range(before.done[partition], BATCHES), start=1):
+                self._batch(sink, letters, leg, BatchKey(partition=partition, number=number), window)
+        written = len(PARTITIONS) * BATCHES * RECORDS
+        given_up = len(PARTITIONS) * BATCHES
+        final = publication(written, self._progress.frontier, dead_lettered=given_up)
+        assert letters.settle(final)["count"] == given_up
+        assert sink.publish(final)["records"] == written
+        sink.release()
+        sink.close()
+        letters.close()
+
+    def _batch(self, sink: Any, letters: Any, leg: Leg, key: BatchKey, window: int) -> None:
+        ids = [f"{key.partition}-{window}-{number}" for number in range(RECORDS)]
+        writer = sink.begin(key)
+        writer.add(records(ids))
+        writer.write()
+        rejection = Rejection(
+            record=records([f"bad-{key.partition}-{window}"])[0],
+            stage="transform",
+            error_class="record",
+            error_type="ValueError",
+            message="bad",
+        )
+        letters.put(key, [envelope(rejection, leg=leg, key=key, at=0.0)])
+        done = list(self._progress.done)
+        done[key.partition] = window + 1
+        finished = window + 1 == BATCHES
+        line = () if finished else (PartitionProgress(key.partition, {"window": window}, key.number),)
+        sink.renew()
+        self._save(Progress(leg.token, Frontier(key.partition + 1, line), (done[0], done[1])))
+
+    def _save(self, progress: Progress) -> None:
+        with effect("checkpoint.save"):
+            self._progress = progress
+            temporary = self._saved.with_suffix(".tmp")
+            temporary.write_bytes(msgspec.json.encode(progress))
+            temporary.replace(self._saved)
+
+
+class At:
+    """A probe that sends its own process a signal at one moment; an effect has two (before, after).
+
+    :param moment: which, from 1; 0: none, only note them.
+    :param sent: the signal.
+    """
+
+    def __init__(self, moment: int, sent: signal.Signals) -> None:
+        self.moments: list[str] = []
+        self._moment = moment
+        self._sent = sent
+        self._lock = threading.Lock()
+
+    def __call__(self, name: str, when: Literal["before", "after"]) -> None:
+        """Be asked."""
+        with self._lock:
+            self.moments.append(f"{when} {name}")
+            if len(self.moments) == self._moment:
+                os.kill(os.getpid(), self._sent)
+
+
+def fork(work: Callable[[], Any]) -> tuple[int, Any]:
+    """Start work in a child; return its process id and the pipe on which its JSON result comes."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(writing)
+        return child, os.fdopen(reading)
+    status = 1
+    try:
+        os.close(reading)
+        result = json.dumps(work())
+        with os.fdopen(writing, "w") as pipe:
+            pipe.write(result)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def in_child(work: Callable[[], Any]) -> Any:
+    """Do work in a child that must succeed."""
+    child, pipe = fork(work)
+    with pipe:
+        text = pipe.read()
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        return os.WTERMSIG(status)
+    if status != 0:
+        raise RuntimeError("a leg failed; its stack trace is above")
+    return json.loads(text)
+
+
+def picture(place: Place) -> dict[str, Any]:
+    """Return everything that lies at a place, free of what differs from leg to leg."""
+    names = place.names()
+    for name in names:
+        if name.endswith(("owner.json", ".json")):
+            continue
+        place.content(name)
+    manifest = place.below("data").manifest()
+    told = {
+        key: value
+        for key, value in manifest.items()
+        if key not in {"created_at", "token", "location", "legs"}
+    }
+    letters = [
+        json.loads(line)["id"]
+        for name in names
+        if name.startswith("letters/") and name.endswith(".ndjson")
+        for line in place.content(name).decode().splitlines()
+    ]
+    owner = json.loads(place.content("data/_batchkit/owner.json"))
+    return {
+        "names": names,
+        "manifest": told,
+        "ids": place.below("data").ids(),
+        "letters": letters,
+        "owner": [owner["run"], owner["released"], owner["untidy"]],
+    }
+
+
+def expire(place: Place) -> None:
+    """Let the lease of whoever owns the output be over."""
+    store = place.store()
+    record = json.loads(place.content("data/_batchkit/owner.json"))
+    store.put("data/_batchkit/owner.json", json.dumps({**record, "lease_until": 0.0}).encode())
+    store.close()
+
+
+def run_probed(run: Run, probe: At) -> list[str]:
+    """Run one leg under a probe; a frozen one may be refused when it thaws."""
+    with probing(probe), contextlib.suppress(BatchkitError):
+        run.leg()
+    return probe.moments
+
+
+def points(place: Place, folder: Path, *, mode: str, every: int) -> Iterator[dict[str, Any]]:
+    """Kill or freeze at each moment of an uninterrupted leg; yield what lies there when another has gone on."""
+
+    def new(name: str, run: str = "run-1", generation: str = "0a0a0a0a") -> Run:
+        return Run(place.below(name), folder, name=run, generation=generation)
+
+    older = new("reference", "run-0", "00000000")
+    in_child(older.leg)
+    reference = new("reference")
+    moments = in_child(lambda: run_probed(reference, At(0, signal.SIGKILL)))
+    last = reference
+    if mode == "next run":
+        last = new("reference", "run-2", "0b0b0b0b")
+        in_child(last.leg)
+    yield {"moments": moments, "picture": in_child(lambda: picture(last.place))}
+    start = 1 if mode == "kill" else moments.index("before dead_letters.copy") + 1
+    for moment in range(start, len(moments) + 1, every):
+        name = f"{mode.replace(' ', '-')}-{moment}"
+        in_child(new(name, "run-0", "00000000").leg)
+        hit = new(name)
+        if mode == "kill":
+            ended = in_child(lambda hit=hit, moment=moment: run_probed(hit, At(moment, signal.SIGKILL)))
+            in_child(hit.leg)
+            struck = ended == signal.SIGKILL
+        else:
+            successor = new(name, "run-2", "0b0b0b0b") if mode == "next run" else hit
+            struck = freeze(hit, successor, moment)
+        found = in_child(lambda hit=hit: picture(hit.place))
+        yield {"point": f"{moment} {moments[moment - 1]}", "struck": struck, "picture": found}
+
+
+def freeze(run: Run, successor: Run, moment: int) -> bool:
+    """Freeze a leg, let another one publish, thaw the first and let it end."""
+    child, pipe = fork(lambda: run_probed(run, At(moment, signal.SIGSTOP)))
+    _, status = os.waitpid(child, os.WUNTRACED)
+    stopped = os.WIFSTOPPED(status)
+    if stopped:
+        in_child(lambda: expire(run.place))
+        in_child(successor.leg)
+        os.kill(child, signal.SIGCONT)
+        os.waitpid(child, 0)
+    with pipe:
+        pipe.read()
+    return stopped
+
+
+def main(settings: dict[str, Any]) -> None:
+    """Print one line per point."""
+    connections = S3Connections(**settings["connections"])
+    place = Place(url=settings["url"], connections=connections)
+    for found in points(place, Path(settings["folder"]), mode=settings["mode"], every=settings["every"]):
+        print(json.dumps(found), flush=True)  # noqa: T201  # the parent reads it
+
+
+if __name__ == "__main__":
+    main(json.loads(Path(sys.argv[1]).read_text()))

@@ -1,0 +1,125 @@
+"""Who may claim a target: every row of the table."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_batchkit.engine.exceptions import TargetHeldError, UsageError
+from airflow_batchkit.engine.owner import (
+    LEASE_SECONDS,
+    OwnerRecord,
+    Verdict,
+    claimed,
+    decide,
+    refuse,
+    released,
+    renewal_due,
+    renewed,
+)
+from tests.support.object_storage import leg
+
+NOW = 1_000_000.0
+
+
+def record(
+    *,
+    job: str = "job",
+    run: str = "run-1",
+    token: str = "1",
+    lease_until: float = NOW + 60,
+    given_up: bool = False,
+    untidy: tuple[str, ...] = (),
+) -> OwnerRecord:
+    """Make what lies at the target."""
+    return OwnerRecord(
+        job=job,
+        run=run,
+        token=token * 16,
+        generation="0a0a0a0a",
+        lease_until=lease_until,
+        released=given_up,
+        host="worker-7",
+        untidy=untidy,
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [
+        (None, Verdict.FREE),
+        (record(), Verdict.MINE),
+        (record(token="2"), Verdict.SAME_RUN),
+        (record(token="2", lease_until=NOW - 1), Verdict.SAME_RUN),
+        (record(run="run-2", token="2"), Verdict.HELD),
+        (record(run="run-2", token="2", lease_until=NOW), Verdict.GIVEN_UP),
+        (record(run="run-2", token="2", given_up=True), Verdict.GIVEN_UP),
+        (record(job="other", token="2"), Verdict.OTHER_JOB),
+        (record(job="other", token="2", lease_until=0, given_up=True), Verdict.OTHER_JOB),
+    ],
+)
+def test_verdicts(found: OwnerRecord | None, verdict: Verdict) -> None:
+    """Same run: at once; other run: once the lease is over or given back; other job: never by itself."""
+    assert decide(found, leg("1"), now=NOW) is verdict
+
+
+def refuse_over(found: OwnerRecord | None) -> None:
+    """Ask whether leg 1 is refused."""
+    refuse(found, leg("1"), now=NOW, target="s3://lake/orders", record_place="s3://lake/orders/owner.json")
+
+
+def test_live_run_is_named_with_the_time_to_wait() -> None:
+    """The refusal says which run, where, how long, and gives the seconds to whoever plans the next try."""
+    with pytest.raises(TargetHeldError, match=r"run-2 .* on worker-7\) for 60 s more") as held:
+        refuse_over(record(run="run-2", token="2"))
+    assert held.value.retry_after == 60
+
+
+def test_other_job_is_refused_with_the_way_out() -> None:
+    """A prefix that belongs to another job is not overwritten by mistake; the message says how to do it on purpose."""
+    with pytest.raises(UsageError, match=r"belongs to the job 'other'.*delete s3://lake/orders/owner\.json"):
+        refuse_over(record(job="other"))
+
+
+@pytest.mark.parametrize("found", [None, record(), record(token="2"), record(run="run-2", given_up=True)])
+def test_everything_else_passes(found: OwnerRecord | None) -> None:
+    """Nothing is refused that may be claimed."""
+    refuse_over(found)
+
+
+def test_claim_remembers_older_generations() -> None:
+    """What earlier owners may have left is handed on from owner to owner until somebody has removed it."""
+    found = record(run="run-0", token="2", untidy=("00000001", "0b0b0b0b"))
+    mine = claimed(found, leg("1", generation="0b0b0b0b"), now=NOW, host="here")
+    assert mine.untidy == ("00000001", "0a0a0a0a")
+    assert mine.lease_until == NOW + LEASE_SECONDS
+    assert (mine.run, mine.token, mine.released) == ("run-1", "1" * 16, False)
+    assert claimed(None, leg("1"), now=NOW, host="").untidy == ()
+
+
+def test_remembered_generations_are_bounded() -> None:
+    """The record stays small however many runs fail."""
+    found = record(untidy=tuple(f"{number:08x}" for number in range(500)))
+    assert len(claimed(found, leg("1", generation="ffffffff"), now=NOW, host="").untidy) <= 50
+
+
+def test_renewal_is_due_below_two_thirds() -> None:
+    """A lease is renewed early enough to survive a few failed renewals, and not at every save."""
+    assert not renewal_due(record(lease_until=NOW + 119), now=NOW)
+    assert not renewal_due(record(lease_until=NOW + 81), now=NOW)
+    assert renewal_due(record(lease_until=NOW + 79), now=NOW)
+
+
+def test_planned_pause_is_covered_with_a_whole_lease_after_it() -> None:
+    """Who announces a pause still owns the target when it is over."""
+    assert renewal_due(record(lease_until=NOW + 119), now=NOW, for_seconds=1)
+    later = renewed(record(), now=NOW, for_seconds=600)
+    assert later.lease_until == NOW + 600 + LEASE_SECONDS
+    assert not renewal_due(later, now=NOW, for_seconds=600)
+
+
+def test_release_ends_the_lease_and_forgets_what_is_tidied() -> None:
+    """After a release anybody may claim; older generations are forgotten only when they are gone."""
+    found = record(untidy=("00000001",))
+    assert released(found, tidy=True).untidy == ()
+    assert released(found, tidy=False).untidy == ("00000001",)
+    assert decide(released(found, tidy=True), leg("2", run="run-2"), now=NOW) is Verdict.GIVEN_UP

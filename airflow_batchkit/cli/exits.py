@@ -37,11 +37,11 @@ def one_line(error: BaseException, *, verbose: bool = False) -> str:
     """
     if isinstance(error, click.UsageError):
         command = "batchkit" if error.ctx is None else error.ctx.command_path
-        return f"{command}: {_flat(error.format_message())} (see: {command} --help)"
+        return f"{command}: {_flat(error.format_message()).rstrip('.')} (see: {command} --help)"
     if isinstance(error, click.Abort):
         return "batchkit: given up; nothing was changed"
     if isinstance(error, TransientError):
-        return f"batchkit: {_flat(error)}; run the same command again to go on from the last checkpoint"
+        return f"batchkit: {_flat(error)} (to go on from the last checkpoint, run the same command again)"
     if isinstance(error, BatchkitError):
         return f"batchkit: {_flat(error)}"
     hint = "" if verbose else "; add -v for the stack trace"

@@ -38,18 +38,22 @@ def display(stop: Stop, *, moving: bool, verbose: bool) -> Iterator[Listener]:
     if not moving:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        with _logging_to(handler, logging.DEBUG if verbose else logging.INFO):
+        with _logging_to(handler, logging.DEBUG if verbose else logging.INFO, others=verbose):
             yield PlainLines(LOG)
         return
     from rich.console import Console
 
     bar = MovingLine(Console(stderr=True), stop)
-    with _logging_to(_AboveTheLine(bar), logging.DEBUG if verbose else logging.WARNING), bar.shown():
+    level = logging.DEBUG if verbose else logging.WARNING
+    with _logging_to(_AboveTheLine(bar), level, others=verbose), bar.shown():
         yield bar
 
 
 @contextmanager
-def _logging_to(handler: logging.Handler, level: int) -> Iterator[None]:
+def _logging_to(handler: logging.Handler, level: int, *, others: bool) -> Iterator[None]:
+    """Send our log to a handler, and where asked for also that of the client libraries, which repeats it."""
+    if not others:
+        handler.addFilter(logging.Filter(LOG.name))
     root = logging.getLogger()
     before = LOG.level
     root.addHandler(handler)

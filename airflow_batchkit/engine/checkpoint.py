@@ -9,12 +9,13 @@ from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
-from airflow_batchkit.engine.exceptions import CannotResumeError
+from airflow_batchkit.engine.exceptions import CannotResumeError, PermanentError
 from airflow_batchkit.engine.types import Cursor
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 4096
 _ERROR_TYPES = 8
+_ERROR_TYPE_LENGTH = 60  # a server may call its errors what it likes
 
 
 class PartitionProgress(msgspec.Struct, array_like=True, frozen=True):
@@ -170,20 +171,24 @@ class Checkpoint(msgspec.Struct, kw_only=True):
     def note_errors(self, error_types: Mapping[str, int]) -> None:
         """Add to the most frequent error types, of which eight are kept."""
         tally = collections.Counter(self.errors)
-        tally.update(error_types)
+        for error_type, count in error_types.items():
+            tally[error_type[:_ERROR_TYPE_LENGTH]] += count
         self.errors = dict(tally.most_common(_ERROR_TYPES))
 
 
 def encode(checkpoint: Checkpoint) -> str:
     """Return the stored form: the JSON object with its own checksum in front.
 
-    :raises ValueError: the value is larger than 4 KB (a connector put too much into its state).
+    :raises PermanentError: the value is larger than 4 KB (a connector put too much into its state).
     """
     payload = msgspec.json.encode(checkpoint)
     stored = b'{"crc32":%d,"checkpoint":%b}' % (zlib.crc32(payload), payload)
     if len(stored) > MAX_BYTES:
-        message = f"checkpoint is {len(stored):,} bytes, at most {MAX_BYTES:,} are allowed"
-        raise ValueError(message)
+        message = (
+            f"the checkpoint is {len(stored):,} bytes, at most {MAX_BYTES:,} are allowed: the cursors, or "
+            "the state of source or sink, are too large (read fewer partitions at a time)"
+        )
+        raise PermanentError(message)
     return stored.decode()
 
 

@@ -83,6 +83,7 @@ class Finish:
         report = self._report("completed", published=published, letters=letters)
         self._checkpoint.status = "completed"
         self._checkpoint.report = report.to_dict()
+        self._checkpoint.source, self._checkpoint.sink = {}, {}  # no leg will ask: the report needs the room
         self._keeper.save(self._checkpoint)
         self._opened.sink.release()
         return report

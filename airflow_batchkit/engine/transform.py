@@ -18,7 +18,7 @@ import inspect
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import CodeType
+from types import CellType, CodeType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -139,29 +139,50 @@ def _takes_two(transform: Transform) -> bool:
 def transform_fingerprint(transform: Transform | None) -> str:
     """Return a short hash that changes when the function's code, defaults or bound values change.
 
-    Functions that it calls are not looked into: ``docs/limits.md`` says so.
+    Functions that it wraps (a decorator's, a partial's) are looked into; those that it calls by a global name
+    are not: ``docs/limits.md`` says so.
     """
     if transform is None:
         return "none"
     digest = hashlib.sha256()
-    _feed(digest, transform)
+    _feed(digest, transform, seen=set())
     return digest.hexdigest()[:12]
 
 
-def _feed(digest: hashlib._Hash, function: object) -> None:
+def _feed(digest: hashlib._Hash, function: object, *, seen: set[int]) -> None:
     digest.update(qualified_name(function).encode())
-    if isinstance(function, functools.partial):
-        _feed(digest, function.func)
-        digest.update(repr(plain([list(function.args), function.keywords])).encode())
+    if id(function) in seen:  # a function's closure may hold the function itself
         return
-    # An object with a __call__ of its own is known by that method's code.
-    target = function if hasattr(function, "__code__") else vars(type(function)).get("__call__")
-    code = getattr(target, "__code__", None)
-    if isinstance(code, CodeType):
-        _feed_code(digest, code)
-    digest.update(repr(plain(getattr(target, "__defaults__", None) or [])).encode())
-    for cell in getattr(target, "__closure__", None) or ():
-        digest.update(repr(plain(cell.cell_contents)).encode())
+    seen.add(id(function))
+    if isinstance(function, functools.partial):
+        bound = [function.func, *function.args, *sorted(function.keywords.items())]
+    else:
+        # An object with a __call__ of its own is known by that method's code.
+        target = function if hasattr(function, "__code__") else _call_method(function)
+        code = getattr(target, "__code__", None)
+        if isinstance(code, CodeType):
+            _feed_code(digest, code)
+        bound = [
+            *(getattr(target, "__defaults__", None) or ()),
+            *sorted((getattr(target, "__kwdefaults__", None) or {}).items()),
+            *map(_content, getattr(target, "__closure__", None) or ()),
+        ]
+    for value in bound:
+        if callable(value):  # what a decorator or a partial wraps is where the work is done
+            _feed(digest, value, seen=seen)
+        else:
+            digest.update(repr(plain(value)).encode())
+
+
+def _call_method(function: object) -> object:
+    return inspect.getattr_static(type(function), "__call__", None)
+
+
+def _content(cell: CellType) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:  # a variable that is not set yet
+        return None
 
 
 def _feed_code(digest: hashlib._Hash, code: CodeType) -> None:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from typing_extensions import override
 
 _TEMPLATE = re.compile(r"\{\{|\{%")
-_USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
+_USERINFO = re.compile(r"(?<=://)[^/\s]+@")
 
 
 def holds_template(content: object) -> bool:
@@ -54,7 +54,7 @@ def plain(content: object) -> Any:  # noqa: PLR0911  # one return per kind of va
     if isinstance(content, Mapping):
         return {str(key): plain(value) for key, value in content.items()}
     if isinstance(content, AbstractSet):
-        return sorted(plain(item) for item in content)
+        return sorted((plain(item) for item in content), key=repr)
     if isinstance(content, Sequence):
         return [plain(item) for item in content]
     if callable(content):

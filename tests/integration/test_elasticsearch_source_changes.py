@@ -22,7 +22,7 @@ from tests.support.elasticsearch_reading import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from airflow_batchkit.connectors.elasticsearch.source import OpenElasticsearchSource
+    from airflow_batchkit.connectors.elasticsearch.open_source import OpenElasticsearchSource
     from airflow_batchkit.engine.types import Record
     from tests.support.elasticsearch import ElasticsearchEndpoint, ElasticsearchServer
 

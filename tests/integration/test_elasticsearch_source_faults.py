@@ -91,18 +91,19 @@ def test_a_broken_answer_is_asked_for_again(
 def test_a_server_that_stays_broken_is_left_to_the_engine(
     elasticsearch_server: ElasticsearchEndpoint, index: str
 ) -> None:
-    """After a few tries the error goes up as pushback, with the wait that the server asked for."""
+    """A server that asks for a long wait is asked once, and the engine told how long."""
     refused = Status(429, REJECTED.body, (*JSON, ("Retry-After", "60")))
 
     def plan(path: str, number: int) -> Fault:
         return refused if path == "/_search" and number >= 3 else None
 
     with (
-        fault_proxy(elasticsearch_server.url, plan) as (url, _),
+        fault_proxy(elasticsearch_server.url, plan) as (url, proxy),
         opened(ElasticsearchSource(index=index), url) as source,
-        pytest.raises(PushbackError, match="es_rejected_execution_exception: queue full") as caught,
     ):
-        list(source.read(0, None, SMALL))
+        with pytest.raises(PushbackError, match="es_rejected_execution_exception: queue full") as caught:
+            list(source.read(0, None, SMALL))
+        assert proxy.count("POST", "/_search") == 3, "the client retried by itself"
     assert caught.value.retry_after == 60
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from airflow_batchkit.connectors.elasticsearch.client import ElasticsearchEndpoint, connect
-from airflow_batchkit.connectors.elasticsearch.source import ElasticsearchSource, OpenElasticsearchSource
+from airflow_batchkit.connectors.elasticsearch.open_source import OpenElasticsearchSource
+from airflow_batchkit.connectors.elasticsearch.source import ElasticsearchSource
 from airflow_batchkit.engine.connections import Connections
 from airflow_batchkit.engine.exceptions import TransientError
 from airflow_batchkit.engine.policies import Timeouts

@@ -19,14 +19,14 @@ def manager() -> Any:
     """Give Airflow's list of what is installed."""
     from airflow.providers_manager import ProvidersManager
 
-    found = ProvidersManager()
+    found = ProvidersManager()  # type: ignore[no-untyped-call]  # Airflow's own
     found.initialize_providers_list()
     return found
 
 
 def test_airflow_accepts_it() -> None:
     """The dict passes the schema by which Airflow checks providers."""
-    import jsonschema
+    import jsonschema  # type: ignore[import-untyped]  # comes with Airflow, without stubs
 
     schema = json.loads(files("airflow").joinpath("provider_info.schema.json").read_text())
     jsonschema.validate(INFO, schema)
@@ -44,10 +44,9 @@ def test_entry_point_names_it() -> None:
 
 
 def test_airflow_lists_it(manager: Any) -> None:
-    """``airflow providers list`` shows the provider with its decorator and its notifiers."""
+    """``airflow providers list`` shows the provider with its notifiers."""
     assert "airflow-batchkit" in manager.providers
     assert set(INFO["notifications"]) <= set(manager.notification)
-    assert "batch_pipeline" in dict(manager.taskflow_decorators)
 
 
 @pytest.mark.parametrize("option", INFO["config"][SECTION]["options"])

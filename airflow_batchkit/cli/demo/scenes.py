@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _RUN_ID = "demo"
 _KILL_AT = 0.45
-_LOOK_EVERY = 0.25
+_LOOK_EVERY = 0.5
 _SECONDS = 120.0
 _CHECKPOINT_KEY = "batchkit_checkpoint"
 
@@ -40,10 +40,14 @@ def play(story: Story, folder: Path, *, orders: int) -> bool:
         "BATCHKIT_EXAMPLE_FOLDER": str(folder),
         "AIRFLOW_CONN_EXAMPLE_ORDERS": json.dumps({"conn_type": "sqlite", "host": str(shop)}),
     }
+    with story.doing("making orders"):
+        poisoned = make_orders(shop, count=orders)
+    story.step(f"{orders:,} orders made, {poisoned} of them poisoned (their amount is no number)")
     with DemoAirflow(folder / "airflow", environment) as airflow:
-        with story.doing("making orders, starting Airflow"):
-            poisoned = _begin(airflow, shop, orders)
-        story.step(f"{orders:,} orders made, {poisoned} of them poisoned (their amount is no number)")
+        with story.doing("starting Airflow"):
+            shutil.copy(dag_file(), airflow.dags)
+            airflow.start()
+            airflow.wait_until_ready(DAG_ID)
         story.step("Airflow runs: scheduler, API server and DAG processor")
         airflow.api.trigger(DAG_ID, _RUN_ID)
         task = WatchedTask(airflow=airflow, story=story, orders=orders)
@@ -57,14 +61,6 @@ def play(story: Story, folder: Path, *, orders: int) -> bool:
         story.reconciled(made=orders, exported=len(proof.exported), letters=len(proof.letters))
     story.end("nothing lost, nothing doubled" if not objections else "the demo FAILED")
     return not objections
-
-
-def _begin(airflow: DemoAirflow, shop: Path, orders: int) -> int:
-    shutil.copy(dag_file(), airflow.dags)
-    airflow.start()
-    poisoned = make_orders(shop, count=orders)
-    airflow.wait_until_ready(DAG_ID)
-    return poisoned
 
 
 def _objections(report: dict[str, Any], *, orders: int, poisoned: int) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -81,7 +82,8 @@ class ElasticsearchEndpoint(Value):
 def connect(endpoint: ElasticsearchEndpoint, timeouts: Timeouts) -> Elasticsearch:
     """Make a client, which connects at its first request and is closed by the caller.
 
-    It never retries, follows no redirects, looks for no other nodes, and its answers are bytes.
+    It never retries, follows no redirects, looks for no other nodes, and its answers are bytes. Send requests
+    through :class:`~airflow_batchkit.connectors.elasticsearch.rest.Rest`, which classifies what goes wrong.
 
     :param endpoint: where to, and how to get in.
     :param timeouts: ``connect``, ``read`` and ``request`` hold for every request.
@@ -139,7 +141,11 @@ def _tls(endpoint: ElasticsearchEndpoint) -> dict[str, Any]:
             endpoint.cloud_id or ", ".join(endpoint.hosts),
         )
         return {"verify_certs": False, "ssl_show_warn": False}
-    return {"ca_certs": endpoint.ca_certs} if endpoint.ca_certs else {}
+    if endpoint.ca_certs is None:
+        return {}
+    if not Path(endpoint.ca_certs).is_file():
+        raise UsageError(f"the Elasticsearch connection's ca_certs {endpoint.ca_certs!r} is not a file here")
+    return {"ca_certs": endpoint.ca_certs}
 
 
 def _bytes_serializer() -> Serializer:

@@ -70,12 +70,16 @@ def _moved(moment: datetime, unit: str, count: int) -> datetime:
     if unit in "wd":
         return moment + timedelta(**{_FIXED[unit]: count})
     # Hours are lengths of time, days are steps on the calendar: they differ when clocks change.
-    return (moment.astimezone(UTC) + timedelta(**{_FIXED[unit]: count})).astimezone(moment.tzinfo)
+    return _later(moment, timedelta(**{_FIXED[unit]: count}))
+
+
+def _later(moment: datetime, length: timedelta) -> datetime:
+    return (moment.astimezone(UTC) + length).astimezone(moment.tzinfo)
 
 
 def _rounded(moment: datetime, unit: str, *, round_up: bool) -> datetime:
     start = _start(moment, unit)
-    return _moved(start, unit, 1) - _MILLISECOND if round_up else start
+    return _later(_moved(start, unit, 1), -_MILLISECOND) if round_up else start
 
 
 def _start(moment: datetime, unit: str) -> datetime:

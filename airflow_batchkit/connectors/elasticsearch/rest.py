@@ -90,6 +90,8 @@ class Rest:
                 body=None if body is None else json.dumps(body, separators=(",", ":")).encode(),
                 headers=self._headers,
                 request_timeout=cast("float", Limits(seconds or self._seconds, max_bytes)),
+                # The client's own setting does not reach its transport, which would try four times.
+                max_retries=0,
             )
         except TransportError as error:
             raise unreachable(error, about=about, hosts=self.hosts) from error

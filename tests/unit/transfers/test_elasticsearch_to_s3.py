@@ -1,4 +1,4 @@
-"""The transfer's arguments become source and sink, rendered, and what cannot work is refused before any work."""
+"""The transfer's arguments become source and sink; what cannot work is refused before any work."""
 
 from __future__ import annotations
 

@@ -180,11 +180,17 @@ class Lane:
             start += taken
             if page.cursor_at is not None and taken:
                 self._end_here = page.cursor_at(start - 1)
-            yield Slice(records, nbytes, fills=start < len(page.records))
+            used_records, used_bytes = self._used
+            full = used_bytes + nbytes >= limits.max_bytes or used_records + taken == limits.max_records
+            yield Slice(records, nbytes, fills=full or start < len(page.records))
+
+    @property
+    def _used(self) -> tuple[int, int]:
+        return (0, 0) if self.draft is None else (self.draft.records, self.draft.nbytes)
 
     def _room_for(self, page: Page, start: int, limits: Limits) -> tuple[int, int]:
         left = len(page.records) - start
-        used_records, used_bytes = (0, 0) if self.draft is None else (self.draft.records, self.draft.nbytes)
+        used_records, used_bytes = self._used
         room = left if limits.max_records is None else min(left, limits.max_records - used_records)
         if start == 0 and room == left and used_bytes + page.nbytes <= limits.max_bytes:
             return left, page.nbytes

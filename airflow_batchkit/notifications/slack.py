@@ -11,7 +11,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import BaseNotifier
 from typing_extensions import override
@@ -22,13 +22,12 @@ from airflow_batchkit.notifications.incident import deadline_incident, failure_i
 from airflow_batchkit.notifications.once import claimed
 from airflow_batchkit.notifications.rendering import render
 from airflow_batchkit.notifications.standing import Standing, standing_of_run, standing_of_task
+from airflow_batchkit.notifications.told import mark, told_by_the_task
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_batchkit.notifications.incident import Incident
-
-ALERTED_XCOM_KEY = "batchkit_alerted"
 
 _log = logging.getLogger(__name__)
 
@@ -65,8 +64,9 @@ class _SlackNotifier(BaseNotifier):
                 return
             with claimed((*incident.key, self.destination)) as first:
                 if first:
+                    self._mark(facts, incident, "telling")
                     send(self.destination, render(incident, self._standing(facts, incident)))
-                    self._sent(facts, incident)
+                    self._mark(facts, incident, "told")
         except Exception as error:  # noqa: BLE001  # logged; an alert must not change what becomes of the task
             self._log_not_sent(error)
 
@@ -80,7 +80,7 @@ class _SlackNotifier(BaseNotifier):
 
         facts: Mapping[str, Any] = {**context}
         try:
-            incident = self._incident(facts)
+            incident = await asyncio.to_thread(self._incident, facts)
             if incident is None:
                 return
             with claimed((*incident.key, self.destination)) as first:
@@ -103,8 +103,10 @@ class _SlackNotifier(BaseNotifier):
     async def _standing_async(self, context: Mapping[str, Any], incident: Incident) -> Standing | None:
         """Return where the job stands, without holding up the event loop."""
 
-    def _sent(self, context: Mapping[str, Any], incident: Incident) -> None:
-        """Hear that the alert is out."""
+    def _mark(
+        self, context: Mapping[str, Any], incident: Incident, state: Literal["telling", "told"]
+    ) -> None:
+        """Hear that the alert is about to go out, and that it is out."""
 
     def _log_not_sent(self, error: Exception) -> None:
         _log.error(
@@ -135,7 +137,7 @@ class SlackFailureNotifier(_SlackNotifier):
             _log.info("no alert: this try was superseded or stopped; the run goes on elsewhere")
             return None
         incident = failure_incident(context)
-        if incident.kind == "run_failed" and self._said_by_the_task(context, incident):
+        if incident.kind == "run_failed" and told_by_the_task(context, incident, self.destination):
             _log.info("no alert: the alert of task %s is out", incident.task_id)
             return None
         return incident
@@ -149,24 +151,10 @@ class SlackFailureNotifier(_SlackNotifier):
         return await asyncio.to_thread(standing_of_task, context)
 
     @override
-    def _sent(self, context: Mapping[str, Any], incident: Incident) -> None:
-        # Only the task's own process may write XComs, and after a timeout (no Exception) it should not.
-        if isinstance(context.get("exception"), Exception):
-            context["ti"].xcom_push(key=ALERTED_XCOM_KEY, value=self._mark(incident))
-
-    def _said_by_the_task(self, context: Mapping[str, Any], incident: Incident) -> bool:
-        ti = context.get("ti")
-        if ti is None:
-            return False
-        try:
-            said = ti.xcom_pull(task_ids=ti.task_id, key=ALERTED_XCOM_KEY, map_indexes=ti.map_index)
-        except Exception:  # noqa: BLE001  # said twice is better than not at all
-            _log.warning("alert: cannot tell whether the task's own alert is out", exc_info=True)
-            return False
-        return bool(said == self._mark(incident))
-
-    def _mark(self, incident: Incident) -> dict[str, Any]:
-        return {"try_number": incident.try_number, "to": repr(self.destination)}
+    def _mark(
+        self, context: Mapping[str, Any], incident: Incident, state: Literal["telling", "told"]
+    ) -> None:
+        mark(context, incident, self.destination, state)
 
 
 class SlackDeadlineNotifier(_SlackNotifier):

@@ -1,4 +1,4 @@
-"""SIGKILL at every boundary of the loop, on the real connectors: nothing lost, nothing doubled, no leftovers."""
+"""SIGKILL at every boundary of the loop, on real connectors: nothing lost, nothing doubled, no leftovers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,14 @@ ORDERS = 40
 def sweep_results(sweep: Sweep) -> list[dict[str, Any]]:
     """Run the sweep in a process of its own and return its lines."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-m", "tests.support.kill_sweep", settings_file(sweep)],
+        [
+            sys.executable,
+            "-W",
+            "ignore::DeprecationWarning",
+            "-m",
+            "tests.support.kill_sweep",
+            settings_file(sweep),
+        ],
         capture_output=True,
         text=True,
         timeout=900,
@@ -43,7 +50,9 @@ def check(results: list[dict[str, Any]]) -> None:
     assert wanted["letters"]
     assert len(wanted["lines"]) + len(wanted["letters"]) + wanted["counts"]["filtered"] == ORDERS
     for effect in ("sink.put", "checkpoint.save", "dead_letters.put"):
-        assert Counter(reference["names"])[effect] >= 2, f"the sweep never reached {effect}: {reference['names']}"
+        assert Counter(reference["names"])[effect] >= 2, (
+            f"the sweep never reached {effect}: {reference['names']}"
+        )
     for result in killed:
         assert result["picture"] == wanted, result["point"]
     # Two shards are read in turns: a run may have a few effects less than the one that was counted.
@@ -55,7 +64,8 @@ def make_orders(path: Path) -> None:
     with sqlite3.connect(path) as database:
         database.execute("CREATE TABLE orders (number INTEGER PRIMARY KEY, customer TEXT NOT NULL)")
         database.executemany(
-            "INSERT INTO orders VALUES (?, ?)", [(number, f"customer {number % 5}") for number in range(ORDERS)]
+            "INSERT INTO orders VALUES (?, ?)",
+            [(number, f"customer {number % 5}") for number in range(ORDERS)],
         )
     database.close()
 
@@ -74,7 +84,9 @@ def test_killed_anywhere_from_elasticsearch_to_s3(
     tmp_path: Path, elasticsearch_server: ElasticsearchEndpoint, s3_server: S3Server, bucket: str
 ) -> None:
     """A run from two shards to S3, killed before and after each side effect, ends as if nothing had been."""
-    elasticsearch_server.request("PUT", "/orders", {"settings": {"number_of_shards": 2, "number_of_replicas": 0}})
+    elasticsearch_server.request(
+        "PUT", "/orders", {"settings": {"number_of_shards": 2, "number_of_replicas": 0}}
+    )
     try:
         lines = [
             line

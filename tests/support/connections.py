@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,13 @@ from airflow_batchkit.engine.connections import Connections
 
 if TYPE_CHECKING:
     from airflow_batchkit.engine.policies import Timeouts
+
+
+@functools.cache
+def _session() -> Any:
+    import boto3
+
+    return boto3.Session()  # shared: reading its models takes longer than most tests
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +47,9 @@ class ServerConnections(Connections):
         return sqlite3.connect(self.sqlite_path, check_same_thread=False)
 
     def _s3(self, timeouts: Timeouts) -> Any:
-        import boto3
         from botocore.config import Config
 
-        return boto3.client(
+        return _session().client(
             "s3",
             endpoint_url=self.s3["endpoint_url"],
             aws_access_key_id=self.s3["access_key"],

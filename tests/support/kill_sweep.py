@@ -1,8 +1,8 @@
 """Kills a run at every side effect, resumes it, and tells what the target looks like afterwards.
 
-Run as a program of its own (``python -m tests.support.kill_sweep SETTINGS.json``): it imports everything once and
-forks a child for each leg, because only a process without threads can be forked safely and only a process can be
-killed for real. It prints one JSON line per kill point.
+Run as a program of its own (``python -m tests.support.kill_sweep SETTINGS.json``): it imports everything once
+and forks a child for each leg, because only a process without threads can be forked safely and only a process
+can be killed for real. It prints one JSON line per kill point.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tests.support.connections import ServerConnections
-
 from airflow_batchkit.connectors.elasticsearch import ElasticsearchSource
 from airflow_batchkit.connectors.object_storage import DeadLetters, ObjectStorageSink
 from airflow_batchkit.connectors.sql import SqlSource
@@ -29,6 +27,7 @@ from airflow_batchkit.engine.job import Job, RunIdentity
 from airflow_batchkit.engine.pipeline import Pipeline
 from airflow_batchkit.engine.policies import BatchPolicy, ErrorBudget
 from airflow_batchkit.stores.file import FileStore
+from tests.support.connections import ServerConnections
 
 if TYPE_CHECKING:
     from airflow_batchkit.engine.source import Source
@@ -231,6 +230,15 @@ def kill_points(sweep: Sweep) -> Iterator[dict[str, Any]]:
             }
 
 
+def warm_up(sweep: Sweep) -> None:
+    """Import the clients, and read what they read at first, before the forking: each child then has it."""
+    timeouts = sweep.job("warm-up").timeouts
+    if sweep.s3:
+        sweep.connections.client("s3", "s3", timeouts=timeouts).close()
+    if sweep.elasticsearch_url:
+        sweep.connections.client("elasticsearch", "elasticsearch", timeouts=timeouts).close()
+
+
 def settings_file(sweep: Sweep) -> Path:
     """Write the settings where the program finds them."""
     path = Path(sweep.folder) / "sweep.json"
@@ -239,5 +247,7 @@ def settings_file(sweep: Sweep) -> Path:
 
 
 if __name__ == "__main__":
-    for found in kill_points(Sweep(**json.loads(Path(sys.argv[1]).read_text()))):
+    settings = Sweep(**json.loads(Path(sys.argv[1]).read_text()))
+    warm_up(settings)
+    for found in kill_points(settings):
         print(json.dumps(found), flush=True)  # noqa: T201  # the parent reads it

@@ -31,6 +31,6 @@ class BatchPolicy(Value):
         :raises UsageError: a limit is not a positive whole number.
         """
         for name, limit in (("max_records", self.max_records), ("max_bytes", self.max_bytes)):
-            if limit is not None and limit < 1:
-                message = f"BatchPolicy({name}={limit}): must be 1 or more"
+            if limit is not None and (type(limit) is not int or limit < 1):
+                message = f"BatchPolicy({name}={limit!r}): must be a whole number, 1 or more"
                 raise UsageError(message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from typing_extensions import override
@@ -31,6 +32,6 @@ class RateLimit(Value):
             ("records_per_second", self.records_per_second),
             ("bytes_per_second", self.bytes_per_second),
         ):
-            if rate is not None and rate <= 0:
-                message = f"RateLimit({name}={rate}): must be above 0"
+            if rate is not None and not 0 < rate < math.inf:
+                message = f"RateLimit({name}={rate}): must be a number above 0"
                 raise UsageError(message)

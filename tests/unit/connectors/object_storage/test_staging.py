@@ -1,0 +1,158 @@
+"""Which staged batches count, over any number of legs, and in which order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_batchkit.connectors.object_storage.staging import Staging
+from airflow_batchkit.engine.checkpoint import Frontier, PartitionProgress
+from airflow_batchkit.engine.exceptions import PermanentError
+from airflow_batchkit.engine.sink import BatchKey, Inherited
+from tests.support.object_storage import FINISHED, Place, after_batch, inherited, leg, make_place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_batchkit.connectors.object_storage.store import ObjectStore
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest) -> Place:
+    """Give an empty folder."""
+    return make_place("file", request)
+
+
+@pytest.fixture
+def store(place: Place) -> Iterator[ObjectStore]:
+    """Give the folder, opened."""
+    store = place.store()
+    yield store
+    store.close()
+
+
+def started(
+    store: ObjectStore, token: str, before: Inherited | None = None, *, run: str = "run-1", stem: str = "part"
+) -> Staging:
+    """Make a leg's staging and begin it."""
+    staging = Staging(
+        store,
+        leg(token, run=run, inherited=before),
+        root="",
+        stem=stem,
+        extension=".ndjson",
+        component="sink",
+    )
+    staging.start(other_runs=True)
+    return staging
+
+
+def put(staging: Staging, *numbers: int, partition: int = 0) -> None:
+    """Stage batches."""
+    for number in numbers:
+        staging.put(BatchKey(partition=partition, number=number), b"x" * number, records=1, sha256="s")
+
+
+def counted(staging: Staging, frontier: Frontier) -> list[tuple[int, int, int]]:
+    """Return (partition, leg, number) of what counts."""
+    links, complete = staging.chain(frontier)
+    assert complete
+    return [(part.partition, part.leg, part.number) for part in staging.counting(links)]
+
+
+def test_first_leg_counts_what_its_frontier_covers(store: ObjectStore) -> None:
+    """Batches beyond the line of an unfinished partition do not count; numbers may have gaps."""
+    staging = started(store, "1")
+    put(staging, 1, 3, 4)
+    put(staging, 1, partition=1)
+    assert counted(staging, after_batch(3)) == [(0, 0, 1), (0, 0, 3)]
+    assert counted(staging, Frontier(2)) == [(0, 0, 1), (0, 0, 3), (0, 0, 4), (1, 0, 1)]
+
+
+def test_each_leg_counts_as_far_as_the_next_one_took_over(store: ObjectStore) -> None:
+    """Over three legs the order is partition, then leg, then number; what was done again counts once."""
+    first = started(store, "1")
+    put(first, 1, 2, 3)
+    second = started(store, "2", inherited("1", after_batch(2)))
+    put(second, 1, 2)
+    put(second, 1, partition=1)
+    line = Frontier(2, (PartitionProgress(0, {}, 1), PartitionProgress(1, {}, 0)))
+    third = started(store, "3", inherited("2", line))
+    put(third, 1, 2)
+    put(third, 1, partition=1)
+    assert counted(third, Frontier(2)) == [(0, 0, 1), (0, 0, 2), (0, 1, 1), (0, 2, 1), (0, 2, 2), (1, 2, 1)]
+
+
+def test_many_numbers_stay_in_order(store: ObjectStore) -> None:
+    """The tenth comes behind the ninth."""
+    staging = started(store, "1")
+    put(staging, *range(11, 0, -1))
+    assert [number for _, _, number in counted(staging, FINISHED)] == list(range(1, 12))
+
+
+def test_chain_that_is_cut_is_told(store: ObjectStore) -> None:
+    """Where a leg's folder is gone the chain is not complete; what is left is still named."""
+    first = started(store, "1")
+    put(first, 1)
+    second = started(store, "2", inherited("1", after_batch(1)))
+    store.delete([f"_batchkit/run-1/{'1' * 16}/leg.json"])
+    links, complete = second.chain(FINISHED)
+    assert not complete
+    assert [link.token[0] for link in links] == ["2", "1"]
+
+
+def test_only_what_does_not_count_is_removed_before_copying(store: ObjectStore) -> None:
+    """Uncommitted batches of the chain and folders outside it go; what counts stays, and so does a newer leg."""
+    stray = started(store, "9", run="run-0")
+    put(stray, 1)
+    first = started(store, "1")
+    put(first, 1, 2, 3)
+    second = started(store, "2", inherited("1", after_batch(2)))
+    put(second, 1)
+    newer = started(store, "3", inherited("2", after_batch(1)))
+    put(newer, 1)
+    links, _ = second.chain(after_batch(1))
+    second.remove_uncounted(links)
+    folder = "_batchkit/run-1/"
+    assert list(store.keys("")) == [
+        *(
+            f"{folder}{'1' * 16}/{name}"
+            for name in ("leg.json", "part-00000-0000001.ndjson", "part-00000-0000002.ndjson")
+        ),
+        *(f"{folder}{'2' * 16}/{name}" for name in ("leg.json", "part-00000-0000001.ndjson")),
+        *(f"{folder}{'3' * 16}/{name}" for name in ("leg.json", "part-00000-0000001.ndjson")),
+    ]
+
+
+def test_all_older_staging_is_removed_in_the_end(store: ObjectStore, place: Place) -> None:
+    """Staging of older legs and runs goes, with its folders; that of a leg which began later is not touched."""
+    put(started(store, "9", run="run-0"), 1)
+    put(started(store, "1"), 1)
+    second = started(store, "2", inherited("1", after_batch(1)))
+    put(second, 1)
+    started(store, "3", inherited("2", after_batch(1)))
+    second.remove_all()
+    second.remove_all()
+    assert place.names() == [f"_batchkit/run-1/{'3' * 16}/leg.json"]
+
+
+def test_other_stems_are_not_mixed(store: ObjectStore) -> None:
+    """Only objects of the staging's own name are listed."""
+    staging = started(store, "1")
+    put(staging, 1)
+    store.put(f"_batchkit/run-1/{'1' * 16}/part-notes.txt", b"")
+    assert counted(staging, FINISHED) == [(0, 0, 1)]
+
+
+@pytest.mark.parametrize("damage", ["no metadata", "other size"])
+def test_staged_object_that_changed_is_refused(store: ObjectStore, damage: str) -> None:
+    """A store that drops metadata, or an object that somebody cut, is found before anything is published."""
+    staging = started(store, "1")
+    put(staging, 5)
+    key = staging.key(BatchKey(partition=0, number=5))
+    assert staging.size(key).nbytes == 5
+    metadata = dict(store.head(key).metadata)
+    store.put(key, b"xx", metadata=metadata if damage == "other size" else {})
+    with pytest.raises(PermanentError, match="bytes, but 5|lost its metadata"):
+        staging.size(key)

@@ -67,6 +67,6 @@ with DAG(
         restart="{{ params.restart }}",
         local="{{ params.local }}",
         retries=2,
-        retry_delay=timedelta(seconds=5),
+        retry_delay=timedelta(seconds=2),
     )
     # [END embedded]

@@ -22,7 +22,7 @@ class Progress:
     :param batches_total: how many there will be, by the records per batch so far; None when unknown.
     :param read: records behind the cursor.
     :param total: what the source expects to deliver, None when it does not know.
-    :param records_per_second: over about the last 30 seconds of working time.
+    :param records_per_second: over about the last 30 seconds, waiting included: the ETA comes from it.
     :param dead_lettered: records given up and kept.
     :param eta_seconds: None when unknown.
     :param active_seconds: all legs together.
@@ -92,13 +92,13 @@ class Meter:
     def __init__(self, already_read: int) -> None:
         self._moments: deque[tuple[float, int]] = deque([(0.0, already_read)], maxlen=512)
 
-    def rate(self, working_seconds: float, read: int) -> float:
-        """Note how many records were read after so much working time; return records per second of late."""
-        self._moments.append((working_seconds, read))
-        while len(self._moments) > 2 and working_seconds - self._moments[1][0] >= _RECENT_SECONDS:  # noqa: PLR2004  # two moments make a rate
+    def rate(self, seconds: float, read: int) -> float:
+        """Note how many records were read after so many seconds; return records per second of late."""
+        self._moments.append((seconds, read))
+        while len(self._moments) > 2 and seconds - self._moments[1][0] >= _RECENT_SECONDS:  # noqa: PLR2004  # two moments make a rate
             self._moments.popleft()
         then, read_then = self._moments[0]
-        elapsed = working_seconds - then
+        elapsed = seconds - then
         return (read - read_then) / elapsed if elapsed > 0 else 0.0
 
 

@@ -75,8 +75,7 @@ class ProgressTracker:
         """Return where the run stands now."""
         self.touch()
         counts = self._checkpoint.counts
-        working = self._clock.monotonic() - self._began - self._throttled
-        rate = self._meter.rate(working, counts.read)
+        rate = self._meter.rate(self._clock.monotonic() - self._began, counts.read)
         return Progress(
             batches=counts.batches,
             batches_total=self._batches_total(),

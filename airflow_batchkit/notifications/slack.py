@@ -11,7 +11,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseNotifier
 from typing_extensions import override
@@ -22,12 +22,13 @@ from airflow_batchkit.notifications.incident import deadline_incident, failure_i
 from airflow_batchkit.notifications.once import claimed
 from airflow_batchkit.notifications.rendering import render
 from airflow_batchkit.notifications.standing import Standing, standing_of_run, standing_of_task
-from airflow_batchkit.notifications.told import mark, told_by_the_task
+from airflow_batchkit.notifications.told import alert_key, mark, told_by_the_task
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_batchkit.notifications.incident import Incident
+    from airflow_batchkit.notifications.once import State
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class _SlackNotifier(BaseNotifier):
             incident = self._incident(facts)
             if incident is None:
                 return
-            with claimed((*incident.key, self.destination)) as first:
+            with claimed(alert_key(incident, self.destination)) as first:
                 if first:
                     self._mark(facts, incident, "telling")
                     send(self.destination, render(incident, self._standing(facts, incident)))
@@ -83,7 +84,7 @@ class _SlackNotifier(BaseNotifier):
             incident = await asyncio.to_thread(self._incident, facts)
             if incident is None:
                 return
-            with claimed((*incident.key, self.destination)) as first:
+            with claimed(alert_key(incident, self.destination)) as first:
                 if first:
                     standing = await self._standing_async(facts, incident)
                     await send_async(self.destination, render(incident, standing))
@@ -103,9 +104,7 @@ class _SlackNotifier(BaseNotifier):
     async def _standing_async(self, context: Mapping[str, Any], incident: Incident) -> Standing | None:
         """Return where the job stands, without holding up the event loop."""
 
-    def _mark(
-        self, context: Mapping[str, Any], incident: Incident, state: Literal["telling", "told"]
-    ) -> None:
+    def _mark(self, context: Mapping[str, Any], incident: Incident, state: State) -> None:
         """Hear that the alert is about to go out, and that it is out."""
 
     def _log_not_sent(self, error: Exception) -> None:
@@ -151,9 +150,7 @@ class SlackFailureNotifier(_SlackNotifier):
         return await asyncio.to_thread(standing_of_task, context)
 
     @override
-    def _mark(
-        self, context: Mapping[str, Any], incident: Incident, state: Literal["telling", "told"]
-    ) -> None:
+    def _mark(self, context: Mapping[str, Any], incident: Incident, state: State) -> None:
         mark(context, incident, self.destination, state)
 
 

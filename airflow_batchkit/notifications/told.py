@@ -1,19 +1,23 @@
-"""What a task's process leaves for its DAG's callback: that it is telling of its failure, and that it has told.
+"""What a task's own callback leaves for its DAG's callback: that it is telling of its failure, and that it told.
 
-The two run in different processes, often on different machines, and at about the same time. They meet at an XCom
-of the task, which its process may write and the dag-processor may read.
+The two run at about the same time in different processes, often on different machines. They meet at an XCom of
+the task, which the task's process may write and the dag-processor may read, or at the marker file of ``once.py``.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+
+from airflow_batchkit.notifications.once import state_of
 
 if TYPE_CHECKING:
     from airflow_batchkit.notifications.destination import SlackDestination
     from airflow_batchkit.notifications.incident import Incident
+    from airflow_batchkit.notifications.once import State
 
 XCOM_KEY = "batchkit_alert"
 # A process that was killed leaves no mark: this is how long we look for one.
@@ -25,12 +29,12 @@ _LOOK_EVERY = 0.5
 _log = logging.getLogger(__name__)
 
 
-def mark(
-    context: Mapping[str, Any],
-    incident: Incident,
-    destination: SlackDestination,
-    state: Literal["telling", "told"],
-) -> None:
+def alert_key(incident: Incident, destination: SlackDestination) -> tuple[object, ...]:
+    """Return what one message is about, and where it goes."""
+    return (*incident.key, destination)
+
+
+def mark(context: Mapping[str, Any], incident: Incident, destination: SlackDestination, state: State) -> None:
     """Leave word for the DAG's callback; does nothing in processes that may not write XComs.
 
     :param context: of the task's callback.
@@ -47,28 +51,35 @@ def mark(
 
 
 def told_by_the_task(context: Mapping[str, Any], incident: Incident, destination: SlackDestination) -> bool:
-    """Tell whether a task's own alert about this try went to the same place; waits while it is being sent.
+    """Say whether a task's own alert about this try went to the same place; waits while it is being sent.
 
     :param context: of the DAG's callback.
     :param incident: what it would tell.
     :param destination: where to.
     """
-    ti = context.get("ti")
-    if ti is None:
+    if incident.task_id is None:
         return False
+    task_key = alert_key(dataclasses.replace(incident, kind="task_failed"), destination)
     began = time.monotonic()
     while True:
-        try:
-            found = ti.xcom_pull(task_ids=ti.task_id, key=XCOM_KEY, map_indexes=ti.map_index)
-        except Exception:  # noqa: BLE001  # said twice is better than not at all
-            _log.warning("alert: cannot tell whether the task's own alert is out", exc_info=True)
-            return False
-        ours = isinstance(found, Mapping) and _about(incident, destination).items() <= found.items()
-        if ours and found["state"] == "told":
+        states = {state_of(task_key), _marked(context, incident, destination)}
+        if "told" in states:
             return True
-        if time.monotonic() - began > (ENDS_WITHIN if ours else APPEARS_WITHIN):
+        if time.monotonic() - began > (ENDS_WITHIN if "telling" in states else APPEARS_WITHIN):
             return False
         time.sleep(_LOOK_EVERY)
+
+
+def _marked(context: Mapping[str, Any], incident: Incident, destination: SlackDestination) -> State | None:
+    ti = context["ti"]
+    try:
+        found = ti.xcom_pull(task_ids=ti.task_id, key=XCOM_KEY, map_indexes=ti.map_index)
+    except Exception:  # noqa: BLE001  # said twice is better than not at all
+        _log.warning("alert: cannot tell whether the task's own alert is out", exc_info=True)
+        return None
+    if not isinstance(found, Mapping) or not _about(incident, destination).items() <= found.items():
+        return None
+    return "told" if found["state"] == "told" else "telling"
 
 
 def _about(incident: Incident, destination: SlackDestination) -> dict[str, Any]:

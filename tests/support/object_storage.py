@@ -1,7 +1,8 @@
-"""Object storage for the tests: the same suite runs on a folder and on an S3 API, and looks at what lies there."""
+"""Object storage for the tests: a folder or a bucket, the same to look at."""
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 from dataclasses import dataclass, replace
@@ -98,20 +99,12 @@ class Place:
             root = Path(self.url.removeprefix("file://"))
             paths = (path for path in root.rglob("*") if path.is_file() or not any(path.iterdir()))
             return sorted(str(path.relative_to(root)) for path in paths if path.name != ".lock")
-        store = self.store()
-        try:
-            return list(store.keys(""))
-        finally:
-            store.close()
+        return list(_reader(self).keys(""))
 
     def content(self, key: str) -> bytes:
         """Read an object."""
-        store = self.store()
-        try:
-            with store.read(key) as reading:
-                return reading.file.read()
-        finally:
-            store.close()
+        with _reader(self).read(key) as reading:
+            return reading.file.read()
 
     def manifest(self) -> dict[str, Any]:
         """Read the manifest."""
@@ -132,6 +125,11 @@ class Place:
     def ids(self) -> list[str]:
         """Return the ids of all records by the manifest, in its order."""
         return [json.loads(line)["_id"] for line in self.lines()]
+
+
+@functools.lru_cache(maxsize=4)
+def _reader(place: Place) -> ObjectStore:
+    return place.store()
 
 
 def leg(token: str, *, run: str = "run-1", generation: str = "0a0a0a0a", **changes: Any) -> Leg:

@@ -1,8 +1,8 @@
-"""Kills, or freezes and thaws, a leg at every side effect of a sink and its dead letters, and goes on with another.
+"""Kills, or freezes and thaws, a leg at each side effect of a sink, and goes on with another.
 
-Run as a program of its own (``python -m tests.support.publish_sweep SETTINGS.json``): it imports everything once and
-forks a child for each leg, because only a process without threads can be forked safely, and only a process can be
-killed or frozen for real. It prints one JSON line per point.
+Run as a program of its own (``python -m tests.support.publish_sweep SETTINGS.json``): it imports everything
+once and forks a child for each leg, because only a process without threads can be forked safely, and only a
+process can be killed or frozen for real. It prints one JSON line per point.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,12 +26,13 @@ from airflow_batchkit.engine.checkpoint import Frontier, PartitionProgress
 from airflow_batchkit.engine.dead_letters import envelope
 from airflow_batchkit.engine.exceptions import BatchkitError
 from airflow_batchkit.engine.failpoints import effect, probing
+from airflow_batchkit.engine.policies import Timeouts
 from airflow_batchkit.engine.sink import BatchKey, Inherited, Leg
 from airflow_batchkit.engine.types import Rejection
 from tests.support.object_storage import Place, S3Connections, publication, records
 
 PARTITIONS = ("orders.0", "orders.1")
-BATCHES = 3
+BATCHES = 2
 RECORDS = 4
 FINISHED = Frontier(len(PARTITIONS))
 
@@ -50,12 +52,16 @@ class Run:
     :param folder: for the progress.
     :param name: the run.
     :param generation: names its output.
+    :param batches: batches of each partition.
     """
 
-    def __init__(self, place: Place, folder: Path, *, name: str, generation: str) -> None:
+    def __init__(
+        self, place: Place, folder: Path, *, name: str, generation: str, batches: int = BATCHES
+    ) -> None:
         self.place = place
         self._name = name
         self._generation = generation
+        self._batches = batches
         self._saved = folder / f"{place.url.rpartition('/')[2]}-{name}.json"
         self._progress = Progress()
 
@@ -80,10 +86,10 @@ class Run:
         letters.start(leg)
         self._save(Progress(leg.token, before.frontier.for_new_leg(), before.done))
         for partition in range(len(PARTITIONS)):
-            for number, window in enumerate(range(before.done[partition], BATCHES), start=1):
+            for number, window in enumerate(range(before.done[partition], self._batches), start=1):
                 self._batch(sink, letters, leg, BatchKey(partition=partition, number=number), window)
-        written = len(PARTITIONS) * BATCHES * RECORDS
-        given_up = len(PARTITIONS) * BATCHES
+        given_up = len(PARTITIONS) * self._batches
+        written = given_up * RECORDS
         final = publication(written, self._progress.frontier, dead_lettered=given_up)
         assert letters.settle(final)["count"] == given_up
         assert sink.publish(final)["records"] == written
@@ -106,7 +112,7 @@ class Run:
         letters.put(key, [envelope(rejection, leg=leg, key=key, at=0.0)])
         done = list(self._progress.done)
         done[key.partition] = window + 1
-        finished = window + 1 == BATCHES
+        finished = window + 1 == self._batches
         line = () if finished else (PartitionProgress(key.partition, {"window": window}, key.number),)
         sink.renew()
         self._save(Progress(leg.token, Frontier(key.partition + 1, line), (done[0], done[1])))
@@ -174,10 +180,6 @@ def in_child(work: Callable[[], Any]) -> Any:
 def picture(place: Place) -> dict[str, Any]:
     """Return everything that lies at a place, free of what differs from leg to leg."""
     names = place.names()
-    for name in names:
-        if name.endswith(("owner.json", ".json")):
-            continue
-        place.content(name)
     manifest = place.below("data").manifest()
     told = {
         key: value
@@ -216,13 +218,12 @@ def run_probed(run: Run, probe: At) -> list[str]:
 
 
 def points(place: Place, folder: Path, *, mode: str, every: int) -> Iterator[dict[str, Any]]:
-    """Kill or freeze at each moment of an uninterrupted leg; yield what lies there when another has gone on."""
+    """Kill or freeze at each moment of an uninterrupted leg; yield what another one leaves there."""
 
-    def new(name: str, run: str = "run-1", generation: str = "0a0a0a0a") -> Run:
-        return Run(place.below(name), folder, name=run, generation=generation)
+    def new(name: str, run: str = "run-1", generation: str = "0a0a0a0a", batches: int = BATCHES) -> Run:
+        return Run(place.below(name), folder, name=run, generation=generation, batches=batches)
 
-    older = new("reference", "run-0", "00000000")
-    in_child(older.leg)
+    in_child(new("reference", "run-0", "00000000", batches=1).leg)
     reference = new("reference")
     moments = in_child(lambda: run_probed(reference, At(0, signal.SIGKILL)))
     last = reference
@@ -233,16 +234,16 @@ def points(place: Place, folder: Path, *, mode: str, every: int) -> Iterator[dic
     start = 1 if mode == "kill" else moments.index("before dead_letters.copy") + 1
     for moment in range(start, len(moments) + 1, every):
         name = f"{mode.replace(' ', '-')}-{moment}"
-        in_child(new(name, "run-0", "00000000").leg)
+        in_child(new(name, "run-0", "00000000", batches=1).leg)
         hit = new(name)
         if mode == "kill":
-            ended = in_child(lambda hit=hit, moment=moment: run_probed(hit, At(moment, signal.SIGKILL)))
+            ended = in_child(partial(run_probed, hit, At(moment, signal.SIGKILL)))
             in_child(hit.leg)
             struck = ended == signal.SIGKILL
         else:
             successor = new(name, "run-2", "0b0b0b0b") if mode == "next run" else hit
             struck = freeze(hit, successor, moment)
-        found = in_child(lambda hit=hit: picture(hit.place))
+        found = in_child(partial(picture, hit.place))
         yield {"point": f"{moment} {moments[moment - 1]}", "struck": struck, "picture": found}
 
 
@@ -265,6 +266,10 @@ def main(settings: dict[str, Any]) -> None:
     """Print one line per point."""
     connections = S3Connections(**settings["connections"])
     place = Place(url=settings["url"], connections=connections)
+    # The first client reads boto3's service models, which takes long; the children inherit them.
+    place.store().close()
+    if connections.endpoint_url:
+        connections.client("s3", "aws_default", timeouts=Timeouts()).close()
     for found in points(place, Path(settings["folder"]), mode=settings["mode"], every=settings["every"]):
         print(json.dumps(found), flush=True)  # noqa: T201  # the parent reads it
 

@@ -40,78 +40,81 @@ Plan: TypeAlias = Callable[[str, str], Fault]
 """Called with method and path; None lets the request pass."""
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, netloc: str, plan: Plan) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.netloc = netloc
+        self._plan = plan
+        self._lock = threading.Lock()
+
+    def fault(self, method: str, path: str) -> Fault:
+        with self._lock:
+            return self._plan(method, path)
+
+    @override
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: connections that break are what these tests are about."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    @override
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+    def _pass(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        fault = self.server.fault(self.command, self.path)
+        if isinstance(fault, Refusal):
+            self._send(fault.status, [*fault.headers, ("Content-Type", "application/xml")], fault.body)
+            return
+        answer = None if fault == "reset" else self._ask(body, conditions=fault != "ignore conditions")
+        if answer is None or fault == "apply and reset":
+            self._reset()
+        else:
+            self._send(*answer)
+
+    def _ask(self, body: bytes, *, conditions: bool) -> tuple[int, list[tuple[str, str]], bytes]:
+        kept = {
+            name: value
+            for name, value in self.headers.items()
+            if name.lower() != "host" and (conditions or not name.lower().startswith("if-"))
+        }
+        connection = http.client.HTTPConnection(self.server.netloc, timeout=60)
+        try:
+            connection.request(self.command, self.path, body=body, headers=kept)
+            response = connection.getresponse()
+            return response.status, response.getheaders(), response.read()
+        finally:
+            connection.close()
+
+    def _send(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        self.send_response_only(status)
+        for name, value in headers:
+            if name.lower() not in {"transfer-encoding", "connection", "content-length"}:
+                self.send_header(name, value)
+        # The answer to a HEAD has the length of what it does not send.
+        length = next((value for name, value in headers if name.lower() == "content-length"), "0")
+        self.send_header("Content-Length", str(len(body)) if body else length)
+        self.end_headers()
+        self.wfile.write(b"" if self.command == "HEAD" else body)
+
+    def _reset(self) -> None:
+        self.close_connection = True
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+
+    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = _pass  # noqa: N815  # http.server looks for these names
+
+
 @contextmanager
 def s3_proxy(target: str, plan: Plan) -> Iterator[str]:
     """Run a proxy for a ``with`` block; give its URL."""
-    netloc = urlsplit(target).netloc
-    lock = threading.Lock()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        @override
-        def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
-
-        def _pass(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            with lock:
-                fault = plan(self.command, self.path)
-            if isinstance(fault, Refusal):
-                self._send(fault.status, [*fault.headers, ("Content-Type", "application/xml")], fault.body)
-                return
-            if fault == "reset":
-                self._reset()
-                return
-            status, headers, answer = self._ask(body, conditions=fault != "ignore conditions")
-            if fault == "apply and reset":
-                self._reset()
-            else:
-                self._send(status, headers, answer)
-
-        def _ask(self, body: bytes, *, conditions: bool) -> tuple[int, list[tuple[str, str]], bytes]:
-            kept = {
-                name: value
-                for name, value in self.headers.items()
-                if name.lower() != "host" and (conditions or not name.lower().startswith("if-"))
-            }
-            connection = http.client.HTTPConnection(netloc, timeout=60)
-            try:
-                connection.request(self.command, self.path, body=body, headers=kept)
-                response = connection.getresponse()
-                return response.status, response.getheaders(), response.read()
-            finally:
-                connection.close()
-
-        def _send(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
-            self.send_response_only(status)
-            hop = {"transfer-encoding", "connection"} | (
-                {"content-length"} if self.command != "HEAD" else set()
-            )
-            for name, value in headers:
-                if name.lower() not in hop:
-                    self.send_header(name, value)
-            if self.command != "HEAD":
-                self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-
-        def _reset(self) -> None:
-            self.close_connection = True
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.connection.close()
-
-        do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = _pass  # noqa: N815  # http.server looks for them
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        @override
-        def handle_error(self, request: object, client_address: object) -> None:
-            """Say nothing: connections that break are what these tests are about."""
-
-    server = Server(("127.0.0.1", 0), Handler)
+    server = _Server(urlsplit(target).netloc, plan)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:

@@ -160,7 +160,8 @@ def _bytes_serializer() -> Serializer:
 
 
 def _quiet_transport_log() -> None:
-    """Keep the transport from logging a line per request at info: ours are at debug, and say what for."""
-    transport = logging.getLogger("elastic_transport.transport")
-    if transport.level == logging.NOTSET:
-        transport.setLevel(logging.WARNING)
+    """Keep the transport from logging each request, and each failure with a stack trace: ours say what for."""
+    for name, level in (("transport", logging.WARNING), ("node_pool", logging.ERROR)):
+        logger = logging.getLogger(f"elastic_transport.{name}")
+        if logger.level == logging.NOTSET:
+            logger.setLevel(level)

@@ -187,7 +187,7 @@ class FileStore(ObjectStore):
         return digest.hexdigest()
 
     def _link(self, origin: Path, path: Path) -> None:
-        # A hard link is a copy that takes no time and no room, and is never seen half. Nothing is written into
+        # A hard link is a copy that takes no time and no room and is never seen half. Nothing is written into
         # objects, only beside them, so the two names cannot change each other. Temporary names lie beside the
         # source: what a killed process leaves there goes with the staging.
         try:

@@ -81,9 +81,8 @@ class ManifestFile:
 
     def __init__(self) -> None:
         self._files = ExitStack()
-        self._lines, self._file = (
-            self._files.enter_context(SpooledTemporaryFile(max_size=_IN_MEMORY)) for _ in range(2)
-        )
+        self._lines = self._files.enter_context(_temporary_file())
+        self._file = self._files.enter_context(_temporary_file())
         self.parts = 0
         self.records = 0
         self.bytes = 0
@@ -159,6 +158,10 @@ def read_parts(store: ObjectStore, key: str) -> Iterator[Part]:
             if not text.startswith(b"{"):
                 return
             yield msgspec.json.decode(text, type=Part)
+
+
+def _temporary_file() -> SpooledTemporaryFile[bytes]:
+    return SpooledTemporaryFile(max_size=_IN_MEMORY)
 
 
 def _head_lines(file: BinaryIO) -> bytes:

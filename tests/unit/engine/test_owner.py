@@ -25,7 +25,7 @@ def record(
     *,
     job: str = "job",
     run: str = "run-1",
-    token: str = "1",
+    number: int = 1,
     lease_until: float = NOW + 60,
     given_up: bool = False,
     untidy: tuple[str, ...] = (),
@@ -34,7 +34,7 @@ def record(
     return OwnerRecord(
         job=job,
         run=run,
-        token=token * 16,
+        token=str(number) * 16,
         generation="0a0a0a0a",
         lease_until=lease_until,
         released=given_up,
@@ -48,13 +48,13 @@ def record(
     [
         (None, Verdict.FREE),
         (record(), Verdict.MINE),
-        (record(token="2"), Verdict.SAME_RUN),
-        (record(token="2", lease_until=NOW - 1), Verdict.SAME_RUN),
-        (record(run="run-2", token="2"), Verdict.HELD),
-        (record(run="run-2", token="2", lease_until=NOW), Verdict.GIVEN_UP),
-        (record(run="run-2", token="2", given_up=True), Verdict.GIVEN_UP),
-        (record(job="other", token="2"), Verdict.OTHER_JOB),
-        (record(job="other", token="2", lease_until=0, given_up=True), Verdict.OTHER_JOB),
+        (record(number=2), Verdict.SAME_RUN),
+        (record(number=2, lease_until=NOW - 1), Verdict.SAME_RUN),
+        (record(run="run-2", number=2), Verdict.HELD),
+        (record(run="run-2", number=2, lease_until=NOW), Verdict.GIVEN_UP),
+        (record(run="run-2", number=2, given_up=True), Verdict.GIVEN_UP),
+        (record(job="other", number=2), Verdict.OTHER_JOB),
+        (record(job="other", number=2, lease_until=0, given_up=True), Verdict.OTHER_JOB),
     ],
 )
 def test_verdicts(found: OwnerRecord | None, verdict: Verdict) -> None:
@@ -70,17 +70,17 @@ def refuse_over(found: OwnerRecord | None) -> None:
 def test_live_run_is_named_with_the_time_to_wait() -> None:
     """The refusal says which run, where, how long, and gives the seconds to whoever plans the next try."""
     with pytest.raises(TargetHeldError, match=r"run-2 .* on worker-7\) for 60 s more") as held:
-        refuse_over(record(run="run-2", token="2"))
+        refuse_over(record(run="run-2", number=2))
     assert held.value.retry_after == 60
 
 
 def test_other_job_is_refused_with_the_way_out() -> None:
-    """A prefix that belongs to another job is not overwritten by mistake; the message says how to do it on purpose."""
+    """Another job's prefix is not overwritten by mistake; the message says how to do it on purpose."""
     with pytest.raises(UsageError, match=r"belongs to the job 'other'.*delete s3://lake/orders/owner\.json"):
         refuse_over(record(job="other"))
 
 
-@pytest.mark.parametrize("found", [None, record(), record(token="2"), record(run="run-2", given_up=True)])
+@pytest.mark.parametrize("found", [None, record(), record(number=2), record(run="run-2", given_up=True)])
 def test_everything_else_passes(found: OwnerRecord | None) -> None:
     """Nothing is refused that may be claimed."""
     refuse_over(found)
@@ -88,7 +88,7 @@ def test_everything_else_passes(found: OwnerRecord | None) -> None:
 
 def test_claim_remembers_older_generations() -> None:
     """What earlier owners may have left is handed on from owner to owner until somebody has removed it."""
-    found = record(run="run-0", token="2", untidy=("00000001", "0b0b0b0b"))
+    found = record(run="run-0", number=2, untidy=("00000001", "0b0b0b0b"))
     mine = claimed(found, leg("1", generation="0b0b0b0b"), now=NOW, host="here")
     assert mine.untidy == ("00000001", "0a0a0a0a")
     assert mine.lease_until == NOW + LEASE_SECONDS

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_batchkit.notifications.once import KEPT_SECONDS, claimed
+from airflow_batchkit.notifications.once import KEPT_SECONDS, claimed, state_of
 
 KEY = ("nightly", "run", "task", None, 1, "task_failed")
 
@@ -23,8 +23,11 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_second_claim_is_refused() -> None:
     """One callback speaks; the second about the same thing, in whatever process, does not; others do."""
+    assert state_of(KEY) is None
     with claimed(KEY) as first:
         assert first
+        assert state_of(KEY) == "telling"
+    assert state_of(KEY) == "told"
     with claimed(KEY) as first:
         assert not first
     with claimed((*KEY, "other")) as first:

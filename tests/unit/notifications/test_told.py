@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from airflow_batchkit.notifications import told
 from airflow_batchkit.notifications.destination import SlackDestination
 from airflow_batchkit.notifications.incident import Incident
+from airflow_batchkit.notifications.once import claimed
 
 HERE = SlackDestination(conn_id="slack", channel="#data")
 ELSEWHERE = SlackDestination(conn_id="slack", channel="#other")
@@ -45,7 +48,8 @@ class Instance(SimpleNamespace):
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(told, "APPEARS_WITHIN", 0.05)
     monkeypatch.setattr(told, "_LOOK_EVERY", 0.01)
 
@@ -89,6 +93,16 @@ def test_it_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not told.told_by_the_task({"ti": ti}, incident(), HERE)
 
 
+def test_on_one_machine_the_marker_is_enough() -> None:
+    """A task's callback in the dag-processor, which may not write XComs, is found by its marker file."""
+    with claimed(told.alert_key(incident(), HERE)):
+        pass
+    of_run = Incident(kind="run_failed", dag_id="d", run_id="r", task_id="t", try_number=1)
+
+    assert told.told_by_the_task({"ti": Instance(broken=True)}, of_run, HERE)
+    assert not told.told_by_the_task({"ti": Instance()}, of_run, ELSEWHERE)
+
+
 def test_the_dag_processor_writes_nothing() -> None:
     """Only a task's own process, which has the exception, may write its XComs."""
     ti = Instance()
@@ -103,4 +117,5 @@ def test_trouble_with_xcoms_silences_nobody() -> None:
     told.mark(from_task(ti), incident(), HERE, "told")
 
     assert not told.told_by_the_task({"ti": ti}, incident(), HERE)
-    assert not told.told_by_the_task({}, incident(), HERE)
+    whole_run = Incident(kind="run_failed", dag_id="d", run_id="r")
+    assert not told.told_by_the_task({}, whole_run, HERE)

@@ -8,7 +8,7 @@ import pickle
 from typing import Any
 
 import pytest
-from botocore import exceptions as boto
+from botocore import exceptions as boto  # noqa: TID253  # its errors are what is tested
 
 from airflow_batchkit.connectors.object_storage.errors import (
     answer_of,
@@ -71,7 +71,7 @@ def answer(status: int, code: str = "", message: str = "said", **headers: str) -
         (boto.ConnectionClosedError(endpoint_url="http://x"), TransientError),
         (boto.IncompleteReadError(actual_bytes=1, expected_bytes=2), TransientError),
         (boto.CredentialRetrievalError(provider="x", error_msg="y"), TransientError),
-        (boto.SSLError(endpoint_url="https://x", error="self-signed"), UsageError),
+        (boto.SSLError(endpoint_url="https://x", error=OSError("self-signed")), UsageError),
         (boto.NoCredentialsError(), UsageError),
         (ConnectionResetError(), TransientError),
     ],

@@ -36,9 +36,9 @@ def failing(number: int) -> Any:
 def test_full_disk_leaves_nothing_half(
     store: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk that is full in the middle of a write gives one clear line, and neither a torn nor a left-over file."""
+    """A disk that is full in the middle of a write gives one clear line and no torn file."""
     store.put("part", b"old")
-    monkeypatch.setattr(file_store.os, "fsync", failing(errno.ENOSPC))
+    monkeypatch.setattr(os, "fsync", failing(errno.ENOSPC))
     with pytest.raises(PermanentError, match=r"the disk is full; make room"):
         store.put("part", b"new content")
     monkeypatch.undo()
@@ -60,7 +60,7 @@ def test_errors_of_the_system_say_what_to_do(
 ) -> None:
     """Each error is one of ours, in one line with the path and the next step."""
     store.put("part", b"")
-    monkeypatch.setattr(file_store.os, "fsync", failing(number))
+    monkeypatch.setattr(os, "fsync", failing(number))
     with pytest.raises(kind, match=said) as raised:
         store.put("part", b"x")
     assert "/out/part" in str(raised.value)
@@ -76,7 +76,7 @@ def test_path_through_a_file_is_refused(store: FileStore, tmp_path: Path) -> Non
 
 def test_unwritable_folder_is_refused(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder without permission is found when the place is opened, before any work."""
-    monkeypatch.setattr(file_store.os, "access", lambda *_: False)  # root, as in CI, may write everywhere
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root, as in CI, may write everywhere
     with pytest.raises(UsageError, match="permission denied"):
         store.check()
 

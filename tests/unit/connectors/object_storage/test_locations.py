@@ -79,7 +79,7 @@ def test_unsafe_keys_are_refused(key: str) -> None:
 
 @given(st.text())
 def test_any_text_becomes_a_safe_segment(text: str) -> None:
-    """Whatever a job is called, its folder is one folder, inside the prefix, with a name that files may have."""
+    """Whatever a job is called, its folder is one folder, inside the prefix, that a disk can have."""
     made = segment(text)
     assert "/" not in made
     assert check_key(f"{made}/x")

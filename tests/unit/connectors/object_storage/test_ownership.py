@@ -80,7 +80,7 @@ def test_newer_leg_of_the_run_takes_over_at_once(store: ObjectStore) -> None:
     first.release()
 
 
-def test_other_job_is_refused_even_when_nobody_is_there(store: ObjectStore, place: Place) -> None:
+def test_other_job_is_refused_even_when_nobody_is_there(store: ObjectStore) -> None:
     """A prefix stays its job's, until a person removes the record."""
     owned(store, "1").release()
     with pytest.raises(UsageError, match=r"belongs to the job 'job' .*delete file:///.*owner\.json"):
@@ -106,7 +106,7 @@ def test_lease_is_renewed_only_when_it_is_due(
 
 
 def test_untidy_generations_ride_along_until_they_are_removed(store: ObjectStore, place: Place) -> None:
-    """What has to be removed is written down before it is needed, and forgotten with the release after it is gone."""
+    """What has to be removed is written down before it is needed, and forgotten once it is gone."""
     ownership = owned(store, "1")
     ownership.confirm(untidy="0c0c0c0c")
     ownership.confirm(untidy="0c0c0c0c")

@@ -7,7 +7,6 @@ import time
 
 import pytest
 
-from airflow_batchkit.connectors.object_storage import patience
 from airflow_batchkit.connectors.object_storage.patience import in_order, patiently, some_at_once
 from airflow_batchkit.engine.exceptions import PermanentError, PushbackError, TransientError
 
@@ -16,7 +15,7 @@ from airflow_batchkit.engine.exceptions import PermanentError, PushbackError, Tr
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Do not wait; note how long it would have been."""
     waited: list[float] = []
-    monkeypatch.setattr(patience.time, "sleep", waited.append)
+    monkeypatch.setattr(time, "sleep", waited.append)
     return waited
 
 
@@ -61,7 +60,7 @@ def test_what_waiting_does_not_mend_is_raised_at_once(error: Exception, waits: l
 
 
 def test_results_come_in_order_and_a_few_at_a_time() -> None:
-    """However the calls overlap, results are in the items' order, and items are taken only as they are needed."""
+    """However the calls overlap, results are in the items' order; items are taken as they are needed."""
     taken: list[int] = []
 
     def items() -> object:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from typing_extensions import override
 
 from airflow_batchkit.connectors.object_storage.store import (
     SHA256,
@@ -29,7 +30,7 @@ from tests.support.object_storage import Place, S3Connections, make_place
 from tests.support.s3_proxy import Fault, Plan, Refusal, s3_proxy
 
 if TYPE_CHECKING:
-    from tests.support.s3 import S3Server
+    from airflow_batchkit.engine.policies import Timeouts
 
 pytestmark = pytest.mark.s3
 
@@ -164,9 +165,10 @@ def test_expired_credentials_make_a_new_client_once(place: Place, times: int) ->
     made: list[object] = []
 
     class Counting(S3Connections):
-        def client(self, kind: str, conn_id: str, **settings: object) -> object:  # type: ignore[override]  # counts
+        @override
+        def client(self, kind: str, conn_id: str, *, timeouts: Timeouts) -> Any:
             made.append(kind)
-            return super().client(kind, conn_id, **settings)  # type: ignore[arg-type]  # passed on as they came
+            return super().client(kind, conn_id, timeouts=timeouts)
 
     with s3_proxy(
         place.connections.endpoint_url, first("PUT", Refusal(400, "ExpiredToken"), times=times)
@@ -185,7 +187,7 @@ def test_expired_credentials_make_a_new_client_once(place: Place, times: int) ->
 def test_store_without_conditions_is_said_and_checked_as_far_as_possible(
     place: Place, caplog: pytest.LogCaptureFixture, fault: Fault
 ) -> None:
-    """A store that ignores conditions is found out, said in a warning, and looked at before each write instead."""
+    """A store that ignores conditions is found out and said; it is looked at before each write instead."""
     conditional = [0]
 
     def plan(method: str, path: str) -> Fault:
@@ -209,11 +211,13 @@ def test_store_without_conditions_is_said_and_checked_as_far_as_possible(
 
 def test_part_of_a_deletion_that_fails_is_raised(place: Place) -> None:
     """A deletion of many that answers 200 may still have refused some."""
-    body = b"<DeleteResult><Error><Key>k</Key><Code>AccessDenied</Code><Message>no</Message></Error></DeleteResult>"
+    error = b"<Error><Key>k</Key><Code>AccessDenied</Code><Message>no</Message></Error>"
+    body = b"<DeleteResult>%b</DeleteResult>" % error
 
     class Refused(Refusal):
         @property
-        def body(self) -> bytes:  # type: ignore[override]  # another answer
+        @override
+        def body(self) -> bytes:
             return body
 
     with (

@@ -150,7 +150,7 @@ def test_resuming_without_the_staged_parts_is_refused_at_once(place: Place) -> N
     other.publish(publication(0))
     other.release()
     resumed = place.sink()
-    with pytest.raises(CannotResumeError, match="is gone .*restart the run"):
+    with pytest.raises(CannotResumeError, match=r"is gone .*restart the run"):
         resumed.start(leg("3", inherited=inherited("1", after_batch(1))))
     other.start(leg("4", run="run-3", generation="0c0c0c0c"))
 

@@ -103,7 +103,7 @@ def test_chain_that_is_cut_is_told(store: ObjectStore) -> None:
 
 
 def test_only_what_does_not_count_is_removed_before_copying(store: ObjectStore) -> None:
-    """Uncommitted batches of the chain and folders outside it go; what counts stays, and so does a newer leg."""
+    """Uncommitted batches and folders outside the chain go; what counts stays, a newer leg too."""
     stray = started(store, "9", run="run-0")
     put(stray, 1)
     first = started(store, "1")
@@ -126,7 +126,7 @@ def test_only_what_does_not_count_is_removed_before_copying(store: ObjectStore) 
 
 
 def test_all_older_staging_is_removed_in_the_end(store: ObjectStore, place: Place) -> None:
-    """Staging of older legs and runs goes, with its folders; that of a leg which began later is not touched."""
+    """Staging of older legs and runs goes, with its folders; that of a newer leg is not touched."""
     put(started(store, "9", run="run-0"), 1)
     put(started(store, "1"), 1)
     second = started(store, "2", inherited("1", after_batch(1)))
@@ -154,5 +154,5 @@ def test_staged_object_that_changed_is_refused(store: ObjectStore, damage: str) 
     assert staging.size(key).nbytes == 5
     metadata = dict(store.head(key).metadata)
     store.put(key, b"xx", metadata=metadata if damage == "other size" else {})
-    with pytest.raises(PermanentError, match="bytes, but 5|lost its metadata"):
+    with pytest.raises(PermanentError, match=r"bytes, but 5|lost its metadata"):
         staging.size(key)

@@ -121,7 +121,7 @@ def test_copies_may_be_repeated_and_replace(store: ObjectStore) -> None:
 
 
 def test_listing_is_in_the_order_of_keys(store: ObjectStore) -> None:
-    """Keys come in the order of their bytes, below a prefix that may end inside a name; pages make no difference."""
+    """Keys come in the order of their bytes, below a prefix that may end inside a name, page by page."""
     names = ["p/a-1", "p/a/x", "p/a/y", "p/b", "p/é", "q/a-1"]
     for name in reversed(names):
         store.put(name, b"", metadata={"records": "0"})

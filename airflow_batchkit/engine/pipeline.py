@@ -19,7 +19,7 @@ from airflow_batchkit.engine.finish import Finish
 from airflow_batchkit.engine.keeping import CheckpointKeeper
 from airflow_batchkit.engine.loop import Loop, Stages
 from airflow_batchkit.engine.opening import Opened, next_checkpoint, open_all
-from airflow_batchkit.engine.reading import ReadAhead
+from airflow_batchkit.engine.reading import READ_AHEAD_BYTES, ReadAhead
 from airflow_batchkit.engine.report import Plan, Report
 from airflow_batchkit.engine.resumption import decide
 from airflow_batchkit.engine.sink import Leg
@@ -280,7 +280,13 @@ class Pipeline:
         throttle = Throttle(job.throttle, self._clock)
         changed = threading.Condition()
         stages = Stages(
-            reading=ReadAhead(opened.source, _sizing(limits, throttle), changed=changed),
+            reading=ReadAhead(
+                opened.source,
+                _sizing(limits, throttle),
+                changed=changed,
+                # Pages of one second each: what is read ahead strains the source as much as what is used.
+                max_bytes=READ_AHEAD_BYTES if job.throttle is None else 0,
+            ),
             throttle=throttle,
             transform=TransformStage(job.transform),
             writers=Writers(

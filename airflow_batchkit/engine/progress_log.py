@@ -34,7 +34,7 @@ class LogListener(Listener):
     @override
     def on_start(self, facts: Mapping[str, Any]) -> None:
         mode = str(facts.get("mode", "")).upper()
-        self._log.info("%s begins in %s mode", facts.get("job"), mode)
+        self._log.info("%s begins in %s mode", one_line(str(facts.get("job"))), mode)
         for name, value in flatten(facts):
             self._log.info("  %s = %s", name, value)
 
@@ -44,13 +44,13 @@ class LogListener(Listener):
 
     @override
     def on_waiting(self, reason: str, seconds: float) -> None:
-        self._log.info("waiting %s: %s", clock_text(seconds), reason)
+        self._log.info("waiting %s: %s", clock_text(seconds), one_line(reason))
 
     @override
     def on_retry(self, what: str, error: BaseException, tries: int, wait: float) -> None:
         self._log.warning(
             "%s failed (try %d): %s: %s; trying again in %.1f s",
-            what,
+            one_line(what),
             tries,
             type(error).__name__,
             one_line(str(error)),
@@ -68,9 +68,9 @@ class LogListener(Listener):
                 "record %s dead-lettered by the %s: %s: %s\n%s",
                 ascii(letter.id),
                 letter.stage,
-                letter.error_type,
+                one_line(letter.error_type),
                 one_line(letter.message),
-                letter.stack_trace,
+                _block(letter.stack_trace),
             )
         self._log.warning(
             "%d records of %s, batch %d, dead-lettered", len(letters), letters[0].partition, letters[0].batch
@@ -118,7 +118,10 @@ def summary(report: Report) -> str:
     ]
     width = max(len(name) for name, _ in rows)
     return "\n".join(
-        [f"{report.job}, run {report.run}", *(f"  {name:<{width}}  {value}" for name, value in rows)]
+        [
+            one_line(f"{report.job}, run {report.run}"),
+            *(f"  {name:<{width}}  {value}" for name, value in rows),
+        ]
     )
 
 
@@ -129,6 +132,11 @@ def flatten(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield from flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", one_line(value) if isinstance(value, str) else value
+
+
+def _block(text: str) -> str:
+    """Keep the lines of a stack trace, each indented: its last line quotes what the data holds."""
+    return "\n".join(f"    {one_line(line)}" for line in text.split("\n"))
 
 
 def one_line(text: str) -> str:

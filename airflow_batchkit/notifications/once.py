@@ -26,8 +26,8 @@ def claimed(key: tuple[object, ...]) -> Iterator[bool]:
     """Claim the right to say something; yields False where another process on this machine has it already.
 
     When the body ends the thing counts as told; when it raises, the claim is given back, so that the second
-    callback says what the first could not. A folder that cannot be used yields True: said twice is better than
-    not at all.
+    callback says what the first could not. A folder that cannot be used yields True: said twice is better
+    than not at all.
 
     :param key: what is said, and about what.
     """

@@ -1,7 +1,8 @@
-"""What a task's own callback leaves for its DAG's callback: that it is telling of its failure, and that it told.
+"""What a task's own callback leaves for its DAG's callback: that it is telling of a failure, or has told.
 
-The two run at about the same time in different processes, often on different machines. They meet at an XCom of
-the task, which the task's process may write and the dag-processor may read, or at the marker file of ``once.py``.
+The two run at about the same time in different processes, often on different machines. They meet at an XCom
+of the task, which the task's process may write and the dag-processor may read, or at the marker file of
+``once.py``.
 """
 
 from __future__ import annotations

@@ -255,7 +255,7 @@ def one_leg(world: World, job: Any, ending: Ending | None) -> bool:
 )
 @given(scenario=SCENARIOS)
 def test_whatever_happens_the_output_is_what_the_model_says(scenario: Scenario) -> None:
-    """Failures, lost answers, kills, stops and thawed legs in any order: nothing is lost and nothing doubled."""
+    """Failures, lost answers, kills, stops and thawed legs in any order: nothing is lost or doubled."""
     world = world_of(scenario)
     job = world.job(dead_letters=world.letters)
     zombie = Zombie(world, job, scenario.zombie_at) if scenario.zombie_at > 0 else None

@@ -22,15 +22,14 @@ def place(request: pytest.FixtureRequest) -> Place:
     return make_place(request.param, request)
 
 
-def sweep(place: Place, folder: Path, mode: str) -> list[dict[str, Any]]:
+def sweep(place: Place, folder: Path, mode: str, *, every: int) -> list[dict[str, Any]]:
     """Run the sweep in a process of its own and return its lines."""
     settings = {
         "url": place.url,
         "connections": asdict(place.connections),
         "folder": str(folder),
         "mode": mode,
-        # A process per point against a server in Python takes its time: S3 gets each third point.
-        "every": 1 if place.url.startswith("file") else 3,
+        "every": every,
     }
     (folder / "settings.json").write_text(json.dumps(settings))
     done = subprocess.run(
@@ -60,7 +59,7 @@ def check(lines: list[dict[str, Any]], *, run: str) -> None:
 @pytest.mark.timeout(600)
 def test_killed_at_every_effect(place: Place, tmp_path: Path) -> None:
     """Killed before or after any effect and run again: same objects, same lines, no leftovers."""
-    lines = sweep(place, tmp_path, "kill")
+    lines = sweep(place, tmp_path, "kill", every=1)
     moments = lines[0]["moments"]
     for name in (
         "claim",
@@ -82,4 +81,5 @@ def test_killed_at_every_effect(place: Place, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("mode", "run"), [("next run", "run-2"), ("next leg", "run-1")])
 def test_frozen_while_publishing(place: Place, tmp_path: Path, mode: str, run: str) -> None:
     """Frozen in any step of publishing, thawed after another has published: what that one published stays."""
-    check(sweep(place, tmp_path, mode), run=run)
+    # Each third point, before and after in turn: three processes per point take their time.
+    check(sweep(place, tmp_path, mode, every=3), run=run)

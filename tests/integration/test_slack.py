@@ -88,6 +88,13 @@ def test_a_failed_task_is_told(slack_server: SlackServer, way: str) -> None:
     assert "/tasks/work?try_number=1|Log of the task>" in message.whole_text
 
 
+def test_one_failure_is_one_message(slack_server: SlackServer) -> None:
+    """With both levels wired, the task tells and the DAG is silent."""
+    run_dag(one_task_dag("told_once", fail("no such index"), **slack_alerts(channel=CHANNEL)))
+
+    assert [message.text.splitlines()[0] for message in slack_server.messages] == ["told_once.work failed"]
+
+
 def test_where_it_stands_comes_from_the_state_store(slack_server: SlackServer) -> None:
     """The progress that an operator left in the state store is in the message."""
 

@@ -89,12 +89,20 @@ class AirflowApi:
         return [Run(self, dag_id, run["dag_run_id"]) for run in found]
 
     def backfill(
-        self, dag_id: str, *, first: datetime, last: datetime, reprocess: str = "none", runs_at_once: int = 10
+        self,
+        dag_id: str,
+        *,
+        first: datetime,
+        last: datetime,
+        reprocess: str = "none",
+        runs_at_once: int = 10,
+        conf: Mapping[str, object] | None = None,
     ) -> list[Run]:
         """
         Start a backfill of every data interval from the first to the last and return its runs.
 
         :param reprocess: what to do with runs that exist: ``none``, ``failed`` or ``completed``
+        :param conf: given to each of the runs
         """
         self.wait_for_dag(dag_id)
         self.unpause(dag_id)
@@ -104,6 +112,7 @@ class AirflowApi:
             "to_date": last.isoformat(),
             "reprocess_behavior": reprocess,
             "max_active_runs": runs_at_once,
+            "dag_run_conf": dict(conf or {}),
         }
         self.request("POST", "/backfills", body)
         found = self.request("GET", f"/dags/{dag_id}/dagRuns?run_type=backfill&order_by=run_after")[

@@ -55,7 +55,12 @@ def format_lines(records: Sequence[Record]) -> bytes:
 
 
 def _identities(records: Sequence[Record]) -> list[bytes]:
-    if [record for record in records if record.routing or record.index or record.version is not None]:
+    extended = [
+        record
+        for record in records
+        if record.routing is not None or record.index is not None or record.version is not None
+    ]
+    if extended:
         return [_identity(record) for record in records]
     # An encoded id holds no line feed (it is escaped), so the encoder's own line feeds tell them apart.
     return _encode_lines([record.id for record in records]).split(b"\n")[: len(records)]

@@ -58,7 +58,7 @@ class Ownership:
         :raises UsageError: it belongs to another job.
         """
         for _ in range(_CLAIM_TRIES):
-            found, etag = self._read()
+            found, etag = patiently(self._read)
             now = self._store.now()
             owner.refuse(
                 found,
@@ -117,7 +117,7 @@ class Ownership:
             self._write(record, self._etag, verb)
         except ConflictError as error:
             self._record = None
-            found, _ = self._read()
+            found, _ = patiently(self._read)
             by = (
                 "nobody: its owner record was removed"
                 if found is None

@@ -109,7 +109,9 @@ def test_any_cut_keeps_every_record_in_order_within_the_limits(
     pages: list[list[int]], max_records: int | None, max_bytes: int
 ) -> None:
     """No record lost, doubled or out of order; no batch over a limit unless it holds one record alone."""
-    lane, closed, given_records = Lane(0, None, reader=1), [], []
+    lane = Lane(0, None, reader=1)
+    closed: list[Batch | None] = []
+    given_records: list[Record] = []
     taken: list[Record] = []
     for numbers in pages:
         page = page_of([record(len(given_records) + at, size) for at, size in enumerate(numbers)])

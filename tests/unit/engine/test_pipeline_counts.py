@@ -141,7 +141,7 @@ def test_rule_6_a_source_without_partitions_completes() -> None:
 
 
 def test_rule_6_a_completed_run_does_nothing_again() -> None:
-    """The retry of a run that completed before Airflow heard of it gets the stored report; nothing is opened."""
+    """The retry of a run that completed before Airflow heard of it gets the stored report, nothing else."""
     world = World()
     first = world.run()
     saves = len(world.store.history)

@@ -48,7 +48,7 @@ def test_rule_9_a_checkpoint_of_another_mode_is_refused(mode: str) -> None:
 
 
 def test_rule_9_local_writes_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """LOCAL: not one effect on sink or dead letters; the records are counted as skipped and named in the log."""
+    """LOCAL: no effect on sink or dead letters; the records are counted as skipped, and named in the log."""
 
     def fails(document: dict[str, Any]) -> dict[str, Any]:
         if document["id"] == 7:

@@ -9,6 +9,7 @@ import pytest
 
 from airflow_batchkit.engine.checkpoint import encode
 from airflow_batchkit.engine.exceptions import (
+    BatchkitError,
     PermanentError,
     PushbackError,
     SupersededError,
@@ -21,14 +22,14 @@ from tests.support.legs import KEY, HurryingClock, Recorder, World, at
 
 
 def thawed(world: World, call: str, *, number: int = 1, when: str = "before") -> list[BaseException]:
-    """Freeze a leg in a call to the sink, run another to its end, let the first go on; return how it ended."""
+    """Freeze a leg in a call to the sink, run another to its end, let the first go on; say how it ended."""
     block = world.target.script.block(call, at=number, when="before" if when == "before" else "after")
     ended: list[BaseException] = []
 
     def leg() -> None:
         try:
             world.run()
-        except BaseException as error:
+        except BatchkitError as error:
             ended.append(error)
 
     thread = threading.Thread(target=leg, daemon=True)

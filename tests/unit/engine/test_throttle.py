@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from airflow_batchkit.engine.policies import RateLimit
@@ -55,7 +57,7 @@ def test_no_second_holds_more_than_two_pages_of_a_second() -> None:
     assert page == 100
     times = run(limit, pages=50, records=page, nbytes=1)
 
-    assert min(later - earlier for earlier, later in zip(times, times[1:], strict=False)) >= 0.999
+    assert min(later - earlier for earlier, later in pairwise(times)) >= 0.999
 
 
 def test_without_a_limit_nothing_waits() -> None:

@@ -1,4 +1,4 @@
-"""Settings objects: readable, the same in every process, without credentials, checked once they are rendered."""
+"""Settings objects: readable, the same in every process, no credentials, checked once they are rendered."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_credentials_in_urls_are_hidden(url: str, shown: str) -> None:
     [
         (Scale().__call__, "Scale.__call__"),
         (Scale(), "Scale"),
-        (functools.partial(Scale().__call__, 1), "Scale.__call__"),
+        (functools.partial(Scale().__call__, {}), "Scale.__call__"),
         (os.path.join, "join"),
     ],
 )

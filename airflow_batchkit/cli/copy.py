@@ -29,6 +29,7 @@ from airflow_batchkit.engine.exceptions import (
     UsageError,
 )
 from airflow_batchkit.engine.job import Job, RunIdentity
+from airflow_batchkit.engine.memory import give_freed_buffers_back
 from airflow_batchkit.engine.policies import BatchPolicy, ErrorBudget, RateLimit
 from airflow_batchkit.engine.stop import Stop
 
@@ -116,6 +117,7 @@ def copy(source_url: str, sink_url: str, **given: Any) -> int:
     \b
     Exit codes: 0 done · 1 failed · 2 wrong usage · 3 error budget exceeded · 4 stopped and can be resumed
     """  # noqa: D301  # \b is click's mark for a paragraph that must not be rewrapped
+    give_freed_buffers_back()
     settings = CopyOptions(**given)
     job = _job(source_url, sink_url, settings)
     file = checkpoint_of_copy(

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from airflow_batchkit.engine.listener import Listener
     from airflow_batchkit.engine.resumption import Decision
 
-WRITES_IN_FLIGHT = 3
+WRITES_IN_FLIGHT = 2
 _FIRST_PAUSE = 30.0
 _LONGEST_PAUSE = 600.0
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from airflow_batchkit.engine.source import OpenSource
     from airflow_batchkit.engine.types import Cursor, Page, Sizing
 
-READ_AHEAD_BYTES = 12 * 1024 * 1024
+READ_AHEAD_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

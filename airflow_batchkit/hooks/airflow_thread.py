@@ -135,7 +135,7 @@ class AirflowThread:
         try:
             answered = request.answered.acquire(timeout=self._call_seconds)
         except BaseException:
-            request.withdrawn = True
+            self.abandon()
             raise
         if not answered:
             request.withdrawn = True

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import socket
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow.providers.common.compat.sdk import AirflowFailException
 from typing_extensions import override
 
-from airflow_batchkit.engine.exceptions import BatchkitError, SupersededError
+from airflow_batchkit.engine.exceptions import BatchkitError, SupersededError, UsageError
 from airflow_batchkit.engine.job import Job, Transform
+from airflow_batchkit.engine.memory import give_freed_buffers_back
 from airflow_batchkit.engine.pipeline import Pipeline
 from airflow_batchkit.engine.policies import BatchPolicy, BatchRetry, ErrorBudget, RateLimit, Timeouts
 from airflow_batchkit.engine.progress_log import LogListener
@@ -26,7 +29,6 @@ from airflow_batchkit.operators.templating import TemplatedValuesOperator
 from airflow_batchkit.stores.selection import store_for_task
 
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Collection, Sequence
 
     from airflow.providers.common.compat.sdk import Context
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from airflow_batchkit.engine.dead_letters import DeadLetterPlace
     from airflow_batchkit.engine.sink import Sink
     from airflow_batchkit.engine.source import Source
+
+
+log = logging.getLogger("airflow_batchkit")
 
 
 class BatchkitOperator(TemplatedValuesOperator):
@@ -152,8 +157,12 @@ class BatchkitOperator(TemplatedValuesOperator):
         :raises AirflowFailException: it would fail again; retries are left alone.
         :raises TransientError: it may work at the next try.
         """
-        settings = site_settings()
+        give_freed_buffers_back()
         stop = self._stop
+        try:
+            settings = site_settings()
+        except UsageError as error:
+            raise AirflowFailException(str(error)) from error
         with AirflowThread() as airflow:
             mirror = AirflowMirror(context, airflow=airflow, retention=settings.retention)
             try:
@@ -161,7 +170,7 @@ class BatchkitOperator(TemplatedValuesOperator):
             except BatchkitError as error:
                 if isinstance(error, SupersededError):
                     airflow.abandon()
-                    self._log_of_run.warning("superseded: %s; this leg ends and touches nothing more", error)
+                    log.warning("superseded: %s; this leg ends and touches nothing more", error)
                 legs = max(mirror.legs, int(context.get("task_reschedule_count") or 0) + 1)
                 raise outcome(error, stop_asked=stop.asked, legs=legs, settings=settings) from error
 
@@ -175,12 +184,6 @@ class BatchkitOperator(TemplatedValuesOperator):
         # Made when first asked for, in one step that a signal cannot split: on_kill may come before execute.
         stop: Stop = self.__dict__.setdefault("_stop_of_this_leg", Stop())
         return stop
-
-    @property
-    def _log_of_run(self) -> logging.Logger:
-        import logging
-
-        return logging.getLogger("airflow_batchkit")
 
     def _leg(
         self,
@@ -206,12 +209,12 @@ class BatchkitOperator(TemplatedValuesOperator):
             key=CHECKPOINT_KEY,
             connections=AirflowConnections(airflow),
             stop=stop,
-            listeners=[LogListener(self._log_of_run), mirror],
+            listeners=[LogListener(log), mirror],
             environment=_environment(context, settings),
             max_wait_in_slot=settings.max_wait_in_slot_seconds,
             max_stuck_legs=settings.max_stuck_legs,
             max_legs=settings.max_legs,
-            log=self._log_of_run,
+            log=log,
         )
         if self.plan_only:
             return pipeline.plan().to_dict()

@@ -1,7 +1,8 @@
-"""Shows a run's progress while it runs: in the task state store and in XCom, at most once a second."""
+"""Shows a run's progress in Airflow: in the task state store and in XCom, at most once a second."""
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from typing_extensions import override
 
+from airflow_batchkit.engine.exceptions import StoppedError, SupersededError
 from airflow_batchkit.engine.listener import Listener
 from airflow_batchkit.operators.identity import CHECKPOINT_KEY
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from airflow_batchkit.engine.checkpoint import Checkpoint
     from airflow_batchkit.engine.progress import Progress
+    from airflow_batchkit.engine.report import Report
     from airflow_batchkit.hooks.airflow_thread import AirflowThread
 
 PROGRESS_KEY = "progress"
@@ -38,6 +41,7 @@ class AirflowMirror(Listener):
         self._airflow = airflow
         self._retention = retention
         self._checkpoint: dict[str, Any] | None = None
+        self._progress: Progress | None = None
         self._next = float("-inf")
         self.legs = 0
 
@@ -51,12 +55,28 @@ class AirflowMirror(Listener):
 
     @override
     def on_progress(self, progress: Progress) -> None:
+        self._progress = progress
         now = time.monotonic()
         if now < self._next:
             return
         self._next = now + EVERY_SECONDS
         shown, checkpoint, self._checkpoint = progress.to_dict(), self._checkpoint, None
         self._airflow.post("mirror of the progress", self._show, shown, checkpoint)
+
+    @override
+    def on_finish(self, report: Report) -> None:
+        self._show_last("completed")
+
+    @override
+    def on_failure(self, error: BaseException) -> None:
+        if not isinstance(error, SupersededError):
+            self._show_last("waiting" if isinstance(error, StoppedError) else "failed")
+
+    def _show_last(self, status: str) -> None:
+        # What is shown longest is the last: it must not be the moment before it.
+        if self._progress is not None:
+            last = dataclasses.replace(self._progress, status=status)
+            self._airflow.call("mirror of the progress", self._show, last.to_dict(), self._checkpoint)
 
     def _show(self, progress: dict[str, Any], checkpoint: dict[str, Any] | None) -> None:
         if self._state is not None:

@@ -44,8 +44,8 @@ def outcome(
     if isinstance(error, StoppedError) or (isinstance(error, TransientError) and stop_asked is not None):
         if legs >= settings.max_legs:
             return AirflowFailException(
-                f"the run had {legs} legs, at most {settings.max_legs} are allowed ([batchkit] max_legs); "
-                f"clear the task to go on from the checkpoint. It stopped last because: {error}"
+                f"the run had {legs} legs, {settings.max_legs} are allowed; raise [batchkit] max_legs "
+                f"and clear the task to go on from the checkpoint. It stopped last because: {error}"
             )
         pause = error.resume_after if isinstance(error, StoppedError) else None
         return come_back_after(pause or 0.0, settings)
@@ -59,7 +59,10 @@ def come_back_after(seconds: float, settings: SiteSettings) -> BaseException:
 
     Sooner than about 10 s the scheduler takes the old leg's exit for an external kill and burns a retry.
     """
-    from airflow.sdk.exceptions import AirflowRescheduleException
+    try:
+        from airflow.sdk.exceptions import AirflowRescheduleException
+    except ImportError:  # below Airflow 3.2
+        from airflow.exceptions import AirflowRescheduleException
 
     pause = max(seconds, settings.min_reschedule_seconds)
     when = datetime.now(tz=UTC) + timedelta(seconds=pause)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from airflow_batchkit.engine.exceptions import UsageError
 from airflow_batchkit.provider_info import SECTION, default_of
 
 _RETENTION_MARGIN = timedelta(days=1)
@@ -36,17 +37,26 @@ class SiteSettings:
 
 
 def site_settings() -> SiteSettings:
-    """Read the options, with the provider's own defaults."""
+    """Read the options, with the provider's own defaults.
+
+    :raises UsageError: an option that must be a number is none.
+    """
     from airflow.providers.common.compat.sdk import conf
 
-    def option(name: str) -> str:
+    def text(name: str) -> str:
         return str(conf.get(SECTION, name, fallback=default_of(name)))
 
+    def number(name: str) -> float:
+        try:
+            return float(text(name))
+        except ValueError as error:
+            raise UsageError(f"[{SECTION}] {name} = {text(name)!r}: must be a number") from error
+
     return SiteSettings(
-        min_reschedule_seconds=float(option("min_reschedule_seconds")),
-        max_wait_in_slot_seconds=float(option("max_wait_in_slot_seconds")),
-        max_legs=int(option("max_legs")),
-        max_stuck_legs=int(option("max_stuck_legs")),
-        checkpoint_max_age=timedelta(days=float(option("checkpoint_max_age_days"))),
-        environment_name=option("environment_name"),
+        min_reschedule_seconds=number("min_reschedule_seconds"),
+        max_wait_in_slot_seconds=number("max_wait_in_slot_seconds"),
+        max_legs=int(number("max_legs")),
+        max_stuck_legs=int(number("max_stuck_legs")),
+        checkpoint_max_age=timedelta(days=number("checkpoint_max_age_days")),
+        environment_name=text("environment_name"),
     )

@@ -140,7 +140,6 @@ def export(task_id: str = "export", **settings: Any) -> Export:
             ),
             "sink": ObjectStorageSink(url=f"file://{FOLDER}/out"),
             "batch": BatchPolicy(max_records=50),
-            "batch_retry": BatchRetry(max_tries=1),
             "retries": 1,
             "retry_delay": timedelta(seconds=1),
             # Far away: the test raises the alarm itself, at the moment that it wants to see.
@@ -172,11 +171,11 @@ with DAG("exporting_poisoned", schedule=None):
 
 with DAG("exporting_slowly", schedule=None):
     # One record is let through, the next would have to wait for 66 s: longer than a slot is kept for.
-    export(throttle=RateLimit(records_per_second=0.015), retries=0)
+    export(throttle=RateLimit(records_per_second=0.015), batch=BatchPolicy(max_records=1), retries=0)
 
 with DAG("exporting_in_a_row", schedule=None):
     for name in ("signalled_1", "signalled_2", "signalled_3", "cut_off_1", "cut_off_2", "cut_off_3"):
-        export(name, batch=BatchPolicy(max_records=20))
+        export(name, batch=BatchPolicy(max_records=20), batch_retry=BatchRetry(max_tries=1))
 
 with DAG(
     "exporting_daily",

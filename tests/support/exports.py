@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,17 @@ class Export:
         return report
 
     @property
+    def resumed_after(self) -> int:
+        """How many records the latest try passed over because an earlier leg had done them."""
+        found = re.search(r"resumes after ([\d,]+) records", self.task.log())
+        return int(found[1].replace(",", "")) if found else 0
+
+    @property
+    def saved(self) -> int:
+        """How many records the checkpoint says are done."""
+        return int(self.checkpoint().get("counts", {}).get("read", 0))
+
+    @property
     def callbacks(self) -> set[str]:
         """The callbacks that Airflow made for the task."""
         return {path.stem for path in self.folder.glob("*.callback")}
@@ -95,11 +107,7 @@ class Export:
         """
         self._wait_for_file("held", seconds=120)
         if saved:
-            wait_until(
-                lambda: self.checkpoint().get("counts", {}).get("read", 0) > 0,
-                seconds=20,
-                what="saved progress",
-            )
+            wait_until(lambda: self.saved > 0, seconds=20, what="saved progress")
         return psutil.Process(int((self.folder / "held").read_text()))
 
     def go(self) -> None:

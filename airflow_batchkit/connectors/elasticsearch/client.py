@@ -160,7 +160,7 @@ def _bytes_serializer() -> Serializer:
 
 
 def _quiet_transport_log() -> None:
-    """Keep the transport from logging each request, and each failure with a stack trace: ours say what for."""
+    """Keep the transport from logging each request, and each failure's stack trace: ours say what for."""
     for name, level in (("transport", logging.WARNING), ("node_pool", logging.ERROR)):
         logger = logging.getLogger(f"elastic_transport.{name}")
         if logger.level == logging.NOTSET:

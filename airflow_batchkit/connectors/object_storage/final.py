@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MAX_PARTS = 90_000
 TOO_MANY_PARTS = (
-    f"more than {MAX_PARTS:,} objects for one partition: raise BatchPolicy.max_bytes (32 MiB unless told "
+    f"more than {MAX_PARTS:,} objects for one partition: raise BatchPolicy.max_bytes (16 MiB unless told "
     "otherwise), or split the source into more partitions"
 )
 _COPIES_AT_ONCE = 8

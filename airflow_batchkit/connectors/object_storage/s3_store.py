@@ -189,10 +189,12 @@ class S3Store(ObjectStore):
 
     def _put(self, key: str, request: PutObjectRequestTypeDef) -> str:
         def send(client: S3Client) -> Mapping[str, Any]:
-            body = request.get("Body")
-            if not isinstance(body, bytes):
-                cast("BinaryIO", body).seek(0)
-            return client.put_object(**request)
+            body = request["Body"]
+            # Of bytes botocore would make a copy, to send them together with the request's header.
+            file = io.BytesIO(body) if isinstance(body, bytes) else cast("BinaryIO", body)
+            file.seek(0)
+            sent: PutObjectRequestTypeDef = {**request, "Body": file}
+            return client.put_object(**sent)
 
         return str(self._call(f"write of {self._url(key)}", send)["ETag"])
 

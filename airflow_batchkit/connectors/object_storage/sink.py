@@ -54,7 +54,7 @@ class ObjectStorageSink(Value):
 
     idempotent: ClassVar[bool] = True
     one_write_per_partition: ClassVar[bool] = False
-    default_batch_bytes: ClassVar[int] = 32 * 1024 * 1024
+    default_batch_bytes: ClassVar[int] = 16 * 1024 * 1024
     default_batch_records: ClassVar[int | None] = None
 
     url: str
@@ -145,11 +145,11 @@ class OpenObjectStorageSink(OpenSink):
         ownership = Ownership(self._store, leg, root=root)
         ownership.claim()
         self._ownership = ownership
-        staging.start(other_runs=True)
         if leg.inherited is not None:
             links, complete = staging.chain(leg.inherited.frontier.for_new_leg())
             if not final.is_visible(found, links, complete=complete):
                 self._require_whole_chain(complete=complete)
+        staging.start(other_runs=True)
         self._staging = staging
         self._publisher = Publisher(
             self._store,
@@ -213,6 +213,7 @@ class PartWriter(BatchWriter):
         self._buffer = io.BytesIO()
         self._records = 0
         self._content: bytes | None = None
+        self._durable = False
 
     @override
     def add(self, records: Sequence[Record]) -> None:
@@ -223,13 +224,15 @@ class PartWriter(BatchWriter):
 
     @override
     def write(self) -> WriteResult:
-        if self._records == 0:
-            return WriteResult()
+        if self._records == 0 or self._durable:
+            return WriteResult(written=self._records)
         if self._content is None:
             self._buffer.write(self._compressor.flush())
             self._content = self._buffer.getvalue()
         digest = hashlib.sha256(self._content).hexdigest()
         self._staging.put(self._key, self._content, records=self._records, sha256=digest)
+        # The batch is known until its window is committed; what it held is needed no longer.
+        self._durable, self._buffer, self._content = True, io.BytesIO(), None
         return WriteResult(written=self._records)
 
 

@@ -18,7 +18,7 @@ class BatchPolicy(Value):
 
     :param max_records: records in a batch. Default: what the sink thinks best (object storage: no limit).
     :param max_bytes: bytes in a batch, before compression. Default: what the sink thinks best
-        (object storage: 32 MiB).
+        (object storage: 16 MiB).
     """
 
     max_records: int | None = None

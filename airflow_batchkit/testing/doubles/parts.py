@@ -34,10 +34,11 @@ def counting(
     :param staged: every batch that was ever written, as (token, key).
     :param legs: what :func:`chain` returned.
     """
+    names = list(staged)  # at once: a write of an earlier leg may still land while this goes on
     found = [
         (key.partition, position, key.number, leg.token, key)
         for position, leg in enumerate(legs)
-        for staged_token, key in staged
+        for staged_token, key in names
         if staged_token == leg.token and leg.frontier.covers(key.partition, key.number)
     ]
     return [(leg_token, key) for *_, leg_token, key in sorted(found, key=lambda entry: entry[:3])]

@@ -12,7 +12,6 @@ import pytest
 
 from airflow_batchkit.engine.exceptions import TransientError, UsageError
 from airflow_batchkit.engine.policies import Timeouts
-from airflow_batchkit.hooks import lookup
 from airflow_batchkit.hooks.airflow_thread import AirflowThread
 from airflow_batchkit.hooks.connections import AirflowConnections
 from tests.support.running_task import running_task
@@ -119,10 +118,12 @@ def test_api_that_fails_is_not_an_undefined_connection(
 ) -> None:
     """Airflow says "not defined" also when its API fails; a task must not fail for good for that."""
 
-    def unreachable(conn_id: str) -> None:
-        raise ConnectionResetError(conn_id)
+    from airflow.sdk.api.client import ConnectionOperations
 
-    monkeypatch.setattr(lookup, "_ask_server", unreachable)
+    def unreachable(*_: object, **__: object) -> None:
+        raise ConnectionResetError
+
+    monkeypatch.setattr(ConnectionOperations, "get", unreachable)
     with pytest.raises(TransientError):
         connections.client("sql", "nowhere", timeouts=TIMEOUTS)
 

@@ -8,6 +8,12 @@ from typing import Any
 import pytest
 
 from airflow_batchkit.engine.checkpoint import Checkpoint
+from airflow_batchkit.engine.exceptions import (
+    BatchkitError,
+    PermanentError,
+    StoppedError,
+    SupersededError,
+)
 from airflow_batchkit.engine.progress import Progress
 from airflow_batchkit.hooks.airflow_thread import AirflowThread
 from airflow_batchkit.operators import mirror
@@ -94,3 +100,26 @@ def test_failures_do_not_disturb(task: FakeTask, caplog: pytest.LogCaptureFixtur
         )
         shown.on_progress(progress(1))
     assert "mirror of the progress" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        (None, "completed"),
+        (StoppedError("SIGTERM"), "waiting"),
+        (PermanentError("disk full"), "failed"),
+        (SupersededError("gone"), "running"),
+    ],
+)
+def test_last_progress_is_shown(task: FakeTask, end: BatchkitError | None, status: str) -> None:
+    """What stays to be seen is the end, whatever came just before it; a superseded leg is silent."""
+    with AirflowThread() as airflow:
+        shown = mirror.AirflowMirror({"ti": task}, airflow=airflow, retention=timedelta(days=8))
+        shown.on_progress(progress(1))
+        shown.on_progress(progress(2))
+        if end is None:
+            shown.on_finish(None)  # type: ignore[arg-type]  # the report is not looked at
+        else:
+            shown.on_failure(end)
+    last = task.xcoms["batchkit_progress"]
+    assert (last["batches"], last["status"]) == ((1 if status == "running" else 2), status)

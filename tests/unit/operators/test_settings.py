@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
+import pytest
+
+from airflow_batchkit.engine.exceptions import UsageError
 from airflow_batchkit.operators.settings import site_settings
-
-if TYPE_CHECKING:
-    import pytest
 
 
 def test_defaults() -> None:
@@ -31,3 +30,10 @@ def test_options_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
     assert settings.min_reschedule_seconds == 12.5
     assert settings.checkpoint_max_age == timedelta(hours=12)
     assert settings.environment_name == "production"
+
+
+def test_what_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line names the option."""
+    monkeypatch.setenv("AIRFLOW__BATCHKIT__MAX_LEGS", "many")
+    with pytest.raises(UsageError, match=r"\[batchkit\] max_legs = 'many': must be a number"):
+        site_settings()

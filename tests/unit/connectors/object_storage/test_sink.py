@@ -140,7 +140,7 @@ def test_manifest_of_another_tool_is_found_before_any_work(place: Place) -> None
 
 
 def test_resuming_without_the_staged_parts_is_refused_at_once(place: Place) -> None:
-    """When another run has published and cleaned up since, a resumed run does not work for hours in vain."""
+    """When another run has published since, a resumed run does not work in vain, and leaves nothing there."""
     first = place.sink()
     first.start(leg("1"))
     write(first, 1, [1])
@@ -149,9 +149,11 @@ def test_resuming_without_the_staged_parts_is_refused_at_once(place: Place) -> N
     other.start(leg("2", run="run-2", generation="0b0b0b0b"))
     other.publish(publication(0))
     other.release()
+    before = place.names()
     resumed = place.sink()
     with pytest.raises(CannotResumeError, match=r"is gone .*restart the run"):
         resumed.start(leg("3", inherited=inherited("1", after_batch(1))))
+    assert place.names() == before
     other.start(leg("4", run="run-3", generation="0c0c0c0c"))
 
 

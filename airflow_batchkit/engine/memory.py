@@ -9,9 +9,9 @@ _THRESHOLD = 256 * 1024
 
 
 def give_freed_buffers_back() -> None:
-    """Tell glibc to keep one heap, and to give freed buffers of 256 KiB and more back to the system at once.
+    """Tell glibc to keep one heap, and to give freed buffers back to the system at once.
 
-    Left alone it raises this threshold up to the largest buffer that was ever freed, and has a heap per thread:
+    Buffers, here, are those of 256 KiB and more. Left alone it raises this threshold up to the largest buffer that was ever freed, and has a heap per thread:
     they fill with holes between pages and batches (docs/adr/0011). It holds for the whole process, so it is
     called where the process is ours: by the command line and in the task. Elsewhere than on glibc it does
     nothing.

@@ -192,6 +192,21 @@ def test_empty_and_pretty_printed_documents_are_one_line_each(
     ]
 
 
+def test_half_a_character_survives(
+    exporter: Exporter, elasticsearch_server: ElasticsearchEndpoint, index: str
+) -> None:
+    """A document with the escape of half a surrogate pair, which most JSON readers refuse, is exported as it is."""
+    make(elasticsearch_server, index)
+    put(elasticsearch_server, index, "1", b'{"s":"\\ud83d","t":1.0}')
+    put(elasticsearch_server, index, "2", b'{"s":"\\\\ud83d \\ud83d\\ude00"}')
+    refresh(elasticsearch_server, index)
+
+    assert sorted(exporter.export(index)) == [
+        b'{"_id":"1","s":"\\ud83d","t":1.0}',
+        b'{"_id":"2","s":"\\\\ud83d \\ud83d\\ude00"}',
+    ]
+
+
 def test_a_body_with_its_own_id_is_wrapped(
     exporter: Exporter, elasticsearch_server: ElasticsearchEndpoint, index: str
 ) -> None:

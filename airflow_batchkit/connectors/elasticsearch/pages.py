@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -30,6 +31,10 @@ class IndexedHit(Hit, gc=False):
 
 
 HitType = TypeVar("HitType")
+
+# Every escape is matched, so that the second backslash of an escaped one does not begin another.
+_ESCAPE = re.compile(rb"\\(?:(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL)
+_SOURCE = re.compile(rb'"_source":\s*')
 
 
 class _Total(msgspec.Struct):
@@ -101,7 +106,7 @@ def decode_positions(answer: bytes, *, about: str) -> SearchAnswer[Position]:
 
 def _decode(decoder: msgspec.json.Decoder[SearchAnswer[Any]], answer: bytes, about: str) -> SearchAnswer[Any]:
     try:
-        decoded = decoder.decode(answer)
+        decoded = _decode_also_half_characters(decoder, answer)
     except msgspec.ValidationError as error:
         raise _unexpected(error, about) from error
     except msgspec.DecodeError as error:
@@ -112,6 +117,36 @@ def _decode(decoder: msgspec.json.Decoder[SearchAnswer[Any]], answer: bytes, abo
         raise PermanentError(f"{about}: a document is nested too deeply to be read") from error
     decoded.check_whole(about)
     return decoded
+
+
+def _decode_also_half_characters(
+    decoder: msgspec.json.Decoder[SearchAnswer[Any]], answer: bytes
+) -> SearchAnswer[Any]:
+    """Decode an answer in which a document may hold the escape of half a surrogate pair.
+
+    Elasticsearch keeps such a document, msgspec refuses it even where it only slices. It then slices a copy
+    of the answer in which every surrogate is another escape of the same length, and each body is taken from
+    the same place of the real answer.
+    """
+    try:
+        return decoder.decode(answer)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        harmless = _ESCAPE.sub(_without_surrogate, answer)
+        if harmless == answer:
+            raise
+    decoded = decoder.decode(harmless)
+    places = _SOURCE.finditer(harmless)
+    for hit in decoded.hits.hits:
+        body = bytes(hit.body)
+        start = next(place.end() for place in places if harmless.startswith(body, place.end()))
+        hit.body = msgspec.Raw(answer[start : start + len(body)])
+    return decoded
+
+
+def _without_surrogate(escape: re.Match[bytes]) -> bytes:
+    return b"\\u003f" if escape[1] else escape[0]
 
 
 def _unexpected(error: msgspec.ValidationError, about: str) -> BatchkitError:

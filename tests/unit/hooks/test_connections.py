@@ -117,7 +117,6 @@ def test_api_that_fails_is_not_an_undefined_connection(
     connections: AirflowConnections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Airflow says "not defined" also when its API fails; a task must not fail for good for that."""
-
     from airflow.sdk.api.client import ConnectionOperations
 
     def unreachable(*_: object, **__: object) -> None:

@@ -27,6 +27,25 @@ def answer(*hits: bytes, timed_out: bool = False, failed: int = 0, total: int | 
 HIT = b'{"_index":"orders","_id":"1","_score":null,"_source":{"n": 1.0},"sort":[7]}'
 
 
+def test_half_a_surrogate_pair_does_not_spoil_the_page() -> None:
+    """Bodies with lone surrogate escapes, which msgspec refuses, are sliced exactly; so are their neighbours."""
+    bodies = [
+        b"{}",
+        b'{"s":"\\ud83d","_source":{}}',
+        b'{"s":"\\\\ud83d \\uDE00"}',
+        b"{}",
+        b'{"s":"\\ud83d\\ude00"}',
+    ]
+    hits = [
+        b'{"_id":"%d","_source":%b%b,"sort":[%d]}' % (number, b" " * number, body, number)
+        for number, body in enumerate(bodies)
+    ]
+
+    page = decode_page(answer(*hits), with_index=False, about="x")
+
+    assert [bytes(record.body) for record in page.hits.hits] == bodies
+
+
 def test_a_hit_is_a_record() -> None:
     """The body is the slice between the braces, byte for byte, and nothing has to be converted."""
     page = decode_page(answer(HIT, total=9), with_index=False, about="x")

@@ -134,7 +134,7 @@ class Checkpoint(msgspec.Struct, kw_only=True):
     :param started_at: seconds since the epoch: the run's one ``now``.
     :param saved_at: seconds since the epoch.
     :param active_seconds: time that all legs together worked.
-    :param legs: how many legs the run had.
+    :param legs: how many legs the run had since it began, or was cleared last.
     :param stuck_legs: how many legs in a row ended in a transient failure without moving the cursor.
     :param fingerprints: short hashes by name.
     :param frontier: how far the run is.

@@ -130,6 +130,7 @@ def next_checkpoint(
         if decision.new_budget_period:
             checkpoint.budget = Budget(read=stored.counts.read, dead_lettered=stored.counts.dead_lettered)
             checkpoint.stuck_legs = 0
+            checkpoint.legs = 1  # whoever clears a run gives it all its legs again
     else:
         checkpoint = Checkpoint(
             job=job.name,

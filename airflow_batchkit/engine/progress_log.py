@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from airflow_batchkit.engine.exceptions import StoppedError
+from airflow_batchkit.engine.exceptions import StoppedError, SupersededError
 from airflow_batchkit.engine.listener import Listener
 from airflow_batchkit.engine.progress import clock_text
 
@@ -86,7 +86,9 @@ class LogListener(Listener):
 
     @override
     def on_failure(self, error: BaseException) -> None:
-        if isinstance(error, StoppedError):
+        if isinstance(error, SupersededError):
+            self._log.warning("superseded: %s; this leg ends and touches nothing more", one_line(str(error)))
+        elif isinstance(error, StoppedError):
             self._log.warning("stopped: %s; the next leg goes on from the checkpoint", one_line(str(error)))
         else:
             self._log.error("failed: %s: %s", type(error).__name__, one_line(str(error)), exc_info=error)

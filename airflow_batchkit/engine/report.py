@@ -29,7 +29,7 @@ class Report:
     :param started_at: seconds since the epoch.
     :param finished_at: seconds since the epoch.
     :param active_seconds: all legs together.
-    :param legs: how many there were.
+    :param legs: how many there were since the run began, or was cleared last.
     """
 
     job: str

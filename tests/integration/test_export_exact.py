@@ -1,4 +1,4 @@
-"""From a real Elasticsearch to S3 and to files: every line holds the document's ``_source``, byte for byte."""
+"""From a real Elasticsearch to S3 and files: every line holds the document's ``_source``, byte for byte."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_empty_and_pretty_printed_documents_are_one_line_each(
 def test_half_a_character_survives(
     exporter: Exporter, elasticsearch_server: ElasticsearchEndpoint, index: str
 ) -> None:
-    """A document with the escape of half a surrogate pair, which most JSON readers refuse, is exported as it is."""
+    """The escape of half a surrogate pair, which most JSON readers refuse, is exported as it is."""
     make(elasticsearch_server, index)
     put(elasticsearch_server, index, "1", b'{"s":"\\ud83d","t":1.0}')
     put(elasticsearch_server, index, "2", b'{"s":"\\\\ud83d \\ud83d\\ude00"}')

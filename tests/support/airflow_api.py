@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -29,6 +31,9 @@ class AirflowApi:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        # Two changes at once lock each other out of SQLite until it times out: the server's event loop waits
+        # for the transaction of a request whose end waits for the event loop (3.3.2).
+        self._changing = threading.Lock()
 
     def request(self, method: str, path: str, body: object = None, *, timeout: float = 30) -> Any:
         """
@@ -42,8 +47,9 @@ class AirflowApi:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         url = f"{self.url}/api/v2{path}"
         request = urllib.request.Request(url, data=data, method=method, headers=headers)  # noqa: S310 - ours
+        in_turn = contextlib.nullcontext() if method == "GET" else self._changing
         try:
-            with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310
+            with in_turn, urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310
                 text = answer.read()
         except urllib.error.HTTPError as refused:
             with refused:

@@ -8,6 +8,7 @@ import pytest
 
 from airflow_batchkit.engine.exceptions import StoppedError, TransientError
 from airflow_batchkit.engine.failpoints import probing
+from airflow_batchkit.engine.pipeline import WRITES_IN_FLIGHT
 from airflow_batchkit.engine.policies import BatchRetry
 from airflow_batchkit.engine.types import Record
 from airflow_batchkit.testing.doubles import (
@@ -27,14 +28,14 @@ def test_rule_8_the_cursor_follows_the_longest_finished_prefix() -> None:
     leg.start()
     assert slow.wait_until_reached()
     for _ in range(500):
-        if len(world.target.staged) == 2:
+        if len(world.target.staged) == WRITES_IN_FLIGHT - 1:
             break
         threading.Event().wait(0.01)
     durable, told = len(world.target.staged), list(recorder.named("progress"))
     slow.release()
     leg.join(10)
 
-    assert durable == 2
+    assert durable == WRITES_IN_FLIGHT - 1 > 0
     assert told == []
     assert world.ids == [str(number) for number in range(1, 31)]
 
@@ -52,9 +53,9 @@ def test_rule_8_a_stop_behind_a_slow_batch_keeps_only_the_prefix() -> None:
     assert world.ids == [str(number) for number in range(1, 31)]
 
 
-@pytest.mark.parametrize(("alone", "expected"), [(True, 1), (False, 3)])
+@pytest.mark.parametrize(("alone", "expected"), [(True, 1), (False, WRITES_IN_FLIGHT)])
 def test_rule_8_one_write_per_partition_where_ids_may_repeat(*, alone: bool, expected: int) -> None:
-    """With one_write_per_partition no two batches of a partition are in flight; without it three are."""
+    """With one_write_per_partition no two batches of a partition are in flight; without it several are."""
     lock = threading.Lock()
     inside: list[int] = [0]
     most: list[int] = [0]

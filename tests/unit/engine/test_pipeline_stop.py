@@ -14,6 +14,7 @@ import pytest
 
 from airflow_batchkit.engine.exceptions import PushbackError, StoppedError, TransientError
 from airflow_batchkit.engine.failpoints import probing
+from airflow_batchkit.engine.pipeline import WRITES_IN_FLIGHT
 from airflow_batchkit.engine.policies import BatchPolicy, BatchRetry, ErrorBudget, RateLimit, Timeouts
 from airflow_batchkit.engine.stop import Stop
 from airflow_batchkit.testing.doubles import made_up_records
@@ -101,8 +102,8 @@ def test_rule_5_stop_while_a_write_hangs() -> None:
 def test_rule_5_stop_while_every_writer_hangs_and_the_loop_waits_for_room() -> None:
     """The loop asks also while it waits for a writer to become free."""
     world = World({"a": made_up_records(200)})
-    blocks = [world.target.script.block("write", at=number) for number in (1, 2, 3)]
-    _, took = stopped_while(world, blocks[2])
+    blocks = [world.target.script.block("write", at=number) for number in range(1, WRITES_IN_FLIGHT + 1)]
+    _, took = stopped_while(world, blocks[-1])
 
     assert took < LIMIT
     assert world.stood.counts.read == 0

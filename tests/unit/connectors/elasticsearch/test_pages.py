@@ -28,7 +28,7 @@ HIT = b'{"_index":"orders","_id":"1","_score":null,"_source":{"n": 1.0},"sort":[
 
 
 def test_half_a_surrogate_pair_does_not_spoil_the_page() -> None:
-    """Bodies with lone surrogate escapes, which msgspec refuses, are sliced exactly; so are their neighbours."""
+    """Bodies with lone surrogate escapes, which msgspec refuses, and their neighbours are sliced exactly."""
     bodies = [
         b"{}",
         b'{"s":"\\ud83d","_source":{}}',

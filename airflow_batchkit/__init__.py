@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from airflow_batchkit.engine.policies import BatchPolicy, BatchRetry, ErrorBudget, RateLimit, Timeouts
+    from airflow_batchkit.engine.types import Record
     from airflow_batchkit.notifications.slack import (
         SlackDeadlineNotifier,
         SlackFailureNotifier,
@@ -45,6 +46,7 @@ __all__ = [
     "PermanentError",
     "PushbackError",
     "RateLimit",
+    "Record",
     "RecordError",
     "SlackDeadlineNotifier",
     "SlackFailureNotifier",
@@ -72,6 +74,7 @@ _HOMES = {
     "PermanentError": "engine.exceptions",
     "PushbackError": "engine.exceptions",
     "RateLimit": "engine.policies",
+    "Record": "engine.types",
     "RecordError": "engine.exceptions",
     "SlackDeadlineNotifier": "notifications.slack",
     "SlackFailureNotifier": "notifications.slack",

@@ -56,48 +56,44 @@ class TransientError(BatchkitError):
     """The same call may work later."""
 
 
-class PushbackError(TransientError):
+class _LaterError(TransientError):
+    """A transient error that may know when to try again.
+
+    :param message: what happened.
+    :param retry_after: seconds until it makes sense to try again; None when nobody said.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message, retry_after)
+
+    @override
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds until it makes sense to try again; None when nobody said."""
+        return self.args[1]  # type: ignore[no-any-return]  # args is tuple[Any, ...]
+
+
+class PushbackError(_LaterError):
     """The other side asks us to slow down (429, 503, ``SlowDown``, rejected execution).
 
     :param message: what was refused, and by whom.
     :param retry_after: seconds that the other side asked us to wait; None when it did not say.
     """
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
-        super().__init__(message, retry_after)
-
-    @override
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-    @property
-    def retry_after(self) -> float | None:
-        """Seconds that the other side asked us to wait; None when it did not say."""
-        return self.args[1]  # type: ignore[no-any-return]  # args is tuple[Any, ...]
-
 
 class NoProgressError(TransientError):
     """No cursor moved for longer than ``Timeouts.no_progress``."""
 
 
-class TargetHeldError(TransientError):
+class TargetHeldError(_LaterError):
     """Another live run owns the target.
 
     :param message: which run holds the target, since when and until when.
     :param retry_after: seconds until its lease ends.
     """
-
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
-        super().__init__(message, retry_after)
-
-    @override
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-    @property
-    def retry_after(self) -> float | None:
-        """Seconds until the other run's lease ends."""
-        return self.args[1]  # type: ignore[no-any-return]  # args is tuple[Any, ...]
 
 
 class PermanentError(BatchkitError):

@@ -25,7 +25,7 @@ class ElasticsearchToS3Operator(BatchkitOperator):
     prefix lie ``part-<partition>-<number>-<generation>.ndjson.gz``, ``manifest.json`` and ``_SUCCESS``; a
     line is ``{"_id": …, <the document's own fields>}``. Running twice leaves what running once leaves.
 
-    :param index: one index or alias, or a list of them (templated).
+    :param index: one concrete index, or a list of them (templated).
     :param s3_bucket: the bucket (templated).
     :param s3_prefix: everything below belongs to this job (templated): ``"orders/ds={{ ds }}"``.
     :param query: the body of ``"query"`` (templated). Default: all documents.

@@ -1,4 +1,4 @@
-"""Kills a run at every side effect, resumes it, and tells what the target looks like afterwards.
+"""Kills a run before and after every side effect, resumes it, and tells what the target looks like then.
 
 Run as a program of its own (``python -m tests.support.kill_sweep SETTINGS.json``): it imports everything once
 and forks a child for each leg, because only a process without threads can be forked safely and only a process
@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from airflow_batchkit.connectors.elasticsearch import ElasticsearchSource
 from airflow_batchkit.connectors.object_storage import DeadLetters, ObjectStorageSink
@@ -28,6 +27,7 @@ from airflow_batchkit.engine.pipeline import Pipeline
 from airflow_batchkit.engine.policies import BatchPolicy, ErrorBudget
 from airflow_batchkit.stores.file import FileStore
 from tests.support.connections import ServerConnections
+from tests.support.forking import At, in_child
 
 if TYPE_CHECKING:
     from airflow_batchkit.engine.source import Source
@@ -45,7 +45,6 @@ class Sweep:
     :param target: ``file`` or ``s3``.
     :param elasticsearch_url: where the index ``orders`` is.
     :param s3: endpoint, access key, secret key and bucket.
-    :param every: look at each n-th kill point only.
     """
 
     folder: str
@@ -53,7 +52,6 @@ class Sweep:
     target: str
     elasticsearch_url: str = ""
     s3: dict[str, str] = field(default_factory=dict)
-    every: int = 1
 
     def url(self, name: str) -> str:
         """Return the target of one run."""
@@ -111,54 +109,6 @@ def run_until_done(sweep: Sweep, name: str) -> dict[str, Any]:
     raise RuntimeError(message)
 
 
-class KillAt:
-    """A probe that kills its own process at one effect.
-
-    :param number: which effect, from 1; 0: none, only count.
-    :param when: before or after it.
-    """
-
-    def __init__(self, number: int, when: str) -> None:
-        self.names: list[str] = []
-        self._number = number
-        self._when = when
-        self._lock = threading.Lock()
-
-    def __call__(self, name: str, when: Literal["before", "after"]) -> None:
-        """Count an effect; kill at the one that was chosen."""
-        with self._lock:
-            if when == "before":
-                self.names.append(name)
-            if len(self.names) == self._number and when == self._when:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-
-def in_child(work: Callable[[], Any]) -> tuple[int, Any]:
-    """Do some work in a forked process; return the signal that ended it (0: none) and what it returned."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            os.close(reading)
-            result = json.dumps(work())
-            with os.fdopen(writing, "w") as pipe:
-                pipe.write(result)
-            status = 0
-        finally:
-            os._exit(status)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        text = pipe.read()
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        return os.WTERMSIG(status), None
-    if os.WEXITSTATUS(status) != 0:
-        message = "a leg failed; its stack trace is above"
-        raise RuntimeError(message)
-    return 0, json.loads(text)
-
-
 def objects(sweep: Sweep, name: str) -> dict[str, bytes]:
     """Return everything that lies at a run's target, by its path below it."""
     if sweep.target == "file":
@@ -200,33 +150,32 @@ def picture(sweep: Sweep, name: str) -> dict[str, Any]:
 
 
 def kill_points(sweep: Sweep) -> Iterator[dict[str, Any]]:
-    """Kill at each effect of an uninterrupted run; yield what was left and what came of it."""
+    """Kill at each moment of an uninterrupted run; yield what was left and what came of it."""
 
     def counted() -> list[str]:
-        probe = KillAt(0, "before")
+        probe = At(0, signal.SIGKILL)
         with probing(probe):
             run_until_done(sweep, "reference")
-        return probe.names
+        return probe.moments
 
-    _, names = in_child(counted)
-    yield {"names": names, "picture": in_child(lambda: picture(sweep, "reference"))[1]}
-    for number in range(1, len(names) + 1, sweep.every):
-        for when in ("before", "after"):
-            name = f"kill-{number}-{when}"
+    moments = in_child(counted)
+    yield {"moments": moments, "picture": in_child(partial(picture, sweep, "reference"))}
+    for number, moment in enumerate(moments, start=1):
+        name = f"kill-{number}"
+        ended_by = in_child(partial(run_killed, sweep, name, number))
+        report = in_child(partial(run_until_done, sweep, name))
+        yield {
+            "moment": f"{number} {moment}",
+            "killed": ended_by == signal.SIGKILL,
+            "legs": report["legs"],
+            "picture": in_child(partial(picture, sweep, name)),
+        }
 
-            def killed(number: int = number, when: str = when, name: str = name) -> None:
-                with probing(KillAt(number, when)):
-                    run_until_done(sweep, name)
 
-            ended_by, _ = in_child(killed)
-            _, report = in_child(lambda name=name: run_until_done(sweep, name))  # type: ignore[misc]  # bound in the loop
-            _, seen = in_child(lambda name=name: picture(sweep, name))  # type: ignore[misc]  # bound in the loop
-            yield {
-                "point": f"{number} {when} {names[number - 1]}",
-                "killed": ended_by == signal.SIGKILL,
-                "legs": report["legs"],
-                "picture": seen,
-            }
+def run_killed(sweep: Sweep, name: str, moment: int) -> None:
+    """Run, to be killed at one moment."""
+    with probing(At(moment, signal.SIGKILL)):
+        run_until_done(sweep, name)
 
 
 def warm_up(sweep: Sweep) -> None:

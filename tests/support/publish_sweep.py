@@ -13,11 +13,10 @@ import os
 import secrets
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -29,6 +28,7 @@ from airflow_batchkit.engine.failpoints import effect, probing
 from airflow_batchkit.engine.policies import Timeouts
 from airflow_batchkit.engine.sink import BatchKey, Inherited, Leg
 from airflow_batchkit.engine.types import Rejection
+from tests.support.forking import At, fork, in_child
 from tests.support.object_storage import Place, S3Connections, publication, records
 
 PARTITIONS = ("orders.0", "orders.1")
@@ -123,58 +123,6 @@ class Run:
             temporary = self._saved.with_suffix(".tmp")
             temporary.write_bytes(msgspec.json.encode(progress))
             temporary.replace(self._saved)
-
-
-class At:
-    """A probe that sends its own process a signal at one moment; an effect has two (before, after).
-
-    :param moment: which, from 1; 0: none, only note them.
-    :param sent: the signal.
-    """
-
-    def __init__(self, moment: int, sent: signal.Signals) -> None:
-        self.moments: list[str] = []
-        self._moment = moment
-        self._sent = sent
-        self._lock = threading.Lock()
-
-    def __call__(self, name: str, when: Literal["before", "after"]) -> None:
-        """Be asked."""
-        with self._lock:
-            self.moments.append(f"{when} {name}")
-            if len(self.moments) == self._moment:
-                os.kill(os.getpid(), self._sent)
-
-
-def fork(work: Callable[[], Any]) -> tuple[int, Any]:
-    """Start work in a child; return its process id and the pipe on which its JSON result comes."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child:
-        os.close(writing)
-        return child, os.fdopen(reading)
-    status = 1
-    try:
-        os.close(reading)
-        result = json.dumps(work())
-        with os.fdopen(writing, "w") as pipe:
-            pipe.write(result)
-        status = 0
-    finally:
-        os._exit(status)
-
-
-def in_child(work: Callable[[], Any]) -> Any:
-    """Do work in a child that must succeed."""
-    child, pipe = fork(work)
-    with pipe:
-        text = pipe.read()
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        return os.WTERMSIG(status)
-    if status != 0:
-        raise RuntimeError("a leg failed; its stack trace is above")
-    return json.loads(text)
 
 
 def picture(place: Place) -> dict[str, Any]:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.elasticsearch import PASSWORD
 from tests.support.processes import free_port
 
 if TYPE_CHECKING:
-    from tests.support.elasticsearch import ElasticsearchEndpoint
+    from tests.support.elasticsearch import ElasticsearchEndpoint, ElasticsearchServer
     from tests.support.s3 import S3Server
 
 pytestmark = [pytest.mark.elasticsearch, pytest.mark.s3]
@@ -140,6 +141,31 @@ def test_refused_connection(copying: Copying, tmp_path: Path) -> None:
     line = last_line(done, exit_code=1)
     assert "127.0.0.1" in line
     assert "run the same command again" in line
+
+
+@pytest.mark.timeout(300)
+def test_wrong_credentials(
+    copying: Copying, new_elasticsearch_server: Callable[..., ElasticsearchServer], tmp_path: Path
+) -> None:
+    """A wrong password or a missing right is one line without the password; the least rights suffice."""
+    index_rights = ["read", "view_index_metadata", "monitor", "maintenance"]
+    server = new_elasticsearch_server(
+        users={"reader": ["reader"], "stranger": []},
+        roles={"reader": {"indices": [{"names": ["orders"], "privileges": index_rights}]}},
+    )
+    server.request("PUT", "/orders/_doc/1?refresh=true", {"n": 1})
+    source = f"{server.url.replace('http://', 'elasticsearch+http://')}/orders"
+
+    def as_user(name: str, password: str) -> subprocess.CompletedProcess[str]:
+        copying.environment["BATCHKIT_ELASTICSEARCH_USERNAME"] = name
+        copying.environment["BATCHKIT_ELASTICSEARCH_PASSWORD"] = password
+        return copying(source, f"file://{tmp_path}/out")
+
+    wrong = as_user("reader", "not-the-password")
+    assert "401" in last_line(wrong, exit_code=2)
+    assert "not-the-password" not in wrong.stderr + wrong.stdout
+    assert "403" in last_line(as_user("stranger", PASSWORD), exit_code=2)
+    assert as_user("reader", PASSWORD).returncode == 0
 
 
 def test_prefix_of_another_job(copying: Copying, index_url: str, orders_url: str, tmp_path: Path) -> None:

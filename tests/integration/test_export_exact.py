@@ -287,3 +287,47 @@ def test_a_rerun_replaces_the_output(
     assert Counter(json.loads(line)["_id"] for line in lines) == Counter(str(n) for n in range(30, 50))
     manifest = json.loads(exporter.read("manifest.json"))
     assert exporter.names() == {"manifest.json", "_SUCCESS", *(part["key"] for part in manifest["parts"])}
+
+
+def test_documents_that_change_while_the_snapshot_is_lost(
+    exporter: Exporter, elasticsearch_server: ElasticsearchEndpoint, index: str
+) -> None:
+    """Untouched documents are there once, changed ones in their last version; deleted ones may be missing."""
+    server, count = elasticsearch_server, 6_000
+    make(server, index, shards=2)
+    padding = "x" * 2_000
+    for start in range(0, count, 2_000):
+        lines = "".join(
+            f'{{"index":{{"_id":"{n}"}}}}\n{{"n":{n},"state":"old","p":"{padding}"}}\n'
+            for n in range(start, start + 2_000)
+        )
+        server.request("POST", f"/{index}/_bulk?refresh=true", lines.encode())
+    updated, deleted, inserted = range(0, count, 7), range(3, count, 7), range(count, count + 50)
+    seen = Counter[str]()
+
+    def disturb(document: dict[str, Any]) -> dict[str, Any]:
+        seen["documents"] += 1
+        if seen["documents"] == count // 6:
+            lines = [
+                *(f'{{"index":{{"_id":"{n}"}}}}\n{{"n":{n},"state":"new"}}\n' for n in updated),
+                *(f'{{"delete":{{"_id":"{n}"}}}}\n' for n in deleted),
+                *(f'{{"index":{{"_id":"{n}"}}}}\n{{"n":{n},"state":"new"}}\n' for n in inserted),
+            ]
+            server.request("POST", f"/{index}/_bulk?refresh=true", "".join(lines).encode())
+            server.request("POST", f"/{index}/_close")  # the points in time go with it
+            server.request("POST", f"/{index}/_open?wait_for_active_shards=1")
+        return {"n": document["n"], "state": document["state"]}
+
+    found: dict[int, list[dict[str, Any]]] = {}
+    for line in exporter.export(index, batch=BatchPolicy(max_records=250), transform=disturb):
+        document = json.loads(line)
+        found.setdefault(document["n"], []).append(document)
+
+    manifest = json.loads(exporter.read("manifest.json"))
+    assert manifest["snapshots"] > 1
+    touched = {*updated, *deleted, *inserted}
+    for number in set(range(count)) - touched:
+        assert [document["state"] for document in found[number]] == ["old"], number
+    for number in updated:
+        last = max(found[number], key=lambda document: document.get("_version", 0))
+        assert last["state"] == "new", number

@@ -22,14 +22,6 @@ if TYPE_CHECKING:
 FINISHED = ("success", "failed")
 
 
-class _LockedOutError(ServerError):
-    """A change was given up and rolled back, because SQLite was locked for longer than its timeout.
-
-    A change is logged in the server's event loop (3.3.2), which then waits for the transaction of another
-    request, whose end waits for the event loop. It can only be done again, one at a time.
-    """
-
-
 class AirflowApi:
     """
     The REST API of an Airflow whose users are all admins.
@@ -39,6 +31,7 @@ class AirflowApi:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        # Two changes at once lock each other out of SQLite, see AirflowStandalone.
         self._changing = threading.Lock()
 
     def request(self, method: str, path: str, body: object = None, *, timeout: float = 30) -> Any:
@@ -49,12 +42,6 @@ class AirflowApi:
         :param timeout: seconds until a connection or read counts as failed
         :raises ServerError: the answer's status is 400 or more; the message holds what Airflow said
         """
-        try:
-            return self._send(method, path, body, timeout)
-        except _LockedOutError:
-            return self._send(method, path, body, timeout)
-
-    def _send(self, method: str, path: str, body: object, timeout: float) -> Any:
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         url = f"{self.url}/api/v2{path}"
@@ -65,8 +52,7 @@ class AirflowApi:
                 text = answer.read()
         except urllib.error.HTTPError as refused:
             with refused:
-                said = f"{method} {path}: {refused.code} {refused.read().decode()}"
-            raise (_LockedOutError if "Database error" in said else ServerError)(said) from None
+                raise ServerError(f"{method} {path}: {refused.code} {refused.read().decode()}") from None
         return json.loads(text) if text else None
 
     def wait_for_dag(self, dag_id: str, *, seconds: float = 60) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,18 +34,21 @@ class AirflowStandalone(AirflowApi):
     """
     One ``airflow standalone`` of the tests' own: LocalExecutor, SQLite, heartbeats that are missed soon.
 
+    Tasks have an API server of their own. In one process with the tests' requests they lock each other out of SQLite
+    until its timeout: the event loop logs a request there, and so waits for a transaction that waits for it (3.3.2).
+
     :param home: an empty folder for its database, logs and password file
     :param dags: its folder of DAG files
     :param environment: further variables for all its processes (``AIRFLOW_CONN_…``)
     """
 
     def __init__(self, home: Path, dags: Path, *, environment: Mapping[str, str] | None = None) -> None:
-        self._port = free_port()
+        self._port, self._port_for_tasks = free_port(), free_port()
         super().__init__(f"http://127.0.0.1:{self._port}")
         self.home = home.resolve()
         self._dags = dags
         self._environment = dict(environment or {})
-        self._parent: subprocess.Popen[bytes] | None = None
+        self._parents: list[subprocess.Popen[bytes]] = []
 
     @property
     def output(self) -> str:
@@ -53,16 +57,8 @@ class AirflowStandalone(AirflowApi):
 
     def start(self, *, seconds: float = 180) -> None:
         """Start it and wait until all four parts say that they are healthy."""
-        with self._log.open("wb") as log:
-            self._parent = subprocess.Popen(
-                [*ends_with_parent("INT"), sys.executable, "-m", "airflow", "standalone"],
-                cwd=self.home,
-                env={**os.environ, **self._settings(), **self._environment},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self._run("standalone")
+        self._run("api-server", "--apps", "execution", "--port", str(self._port_for_tasks))
         try:
             wait_until(self._healthy, seconds=seconds, what="airflow standalone to be healthy", every=0.5)
         except ServerError as error:
@@ -71,15 +67,16 @@ class AirflowStandalone(AirflowApi):
 
     def stop(self) -> None:
         """End all its processes, each by its id; tasks that still run are ended too."""
-        if self._parent is not None:
+        if self._parents:
             end(self.processes(), grace=4)
             end(self.processes(), grace=2)
-            self._parent.wait(timeout=10)
-            self._parent = None
+            for parent in self._parents:
+                parent.wait(timeout=10)
+            self._parents.clear()
 
     def processes(self) -> list[psutil.Process]:
         """Return its descendants, and the processes that lost their parent but work in its home."""
-        found = {process.pid: process for process in family(self._parent.pid)} if self._parent else {}
+        found = {process.pid: process for parent in self._parents for process in family(parent.pid)}
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 if process.cwd() == str(self.home):
@@ -87,8 +84,25 @@ class AirflowStandalone(AirflowApi):
         return list(found.values())
 
     @property
+    def _url_for_tasks(self) -> str:
+        return f"http://127.0.0.1:{self._port_for_tasks}"
+
+    @property
     def _log(self) -> Path:
         return self.home / "standalone.log"
+
+    def _run(self, *command: str) -> None:
+        with self._log.open("ab") as log:
+            parent = subprocess.Popen(
+                [*ends_with_parent("INT"), sys.executable, "-m", "airflow", *command],
+                cwd=self.home,
+                env={**os.environ, **self._settings(), **self._environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._parents.append(parent)
 
     def _settings(self) -> dict[str, str]:
         return settings(self.home, self._dags) | {
@@ -99,7 +113,7 @@ class AirflowStandalone(AirflowApi):
             "AIRFLOW__API__PORT": str(self._port),
             "AIRFLOW__API__BASE_URL": self.url,
             "AIRFLOW__API__WORKERS": "1",
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self._url_for_tasks}/execution/",
             "AIRFLOW__CORE__PARALLELISM": "8",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
@@ -110,10 +124,12 @@ class AirflowStandalone(AirflowApi):
         }
 
     def _healthy(self) -> bool:
-        if self._parent is None or self._parent.poll() is not None:
-            raise ServerError("airflow standalone ended by itself")
+        if any(parent.poll() is not None for parent in self._parents):
+            raise ServerError("airflow standalone, or the API server for its tasks, ended by itself")
         try:
             health = self.request("GET", "/monitor/health", timeout=5)
+            ping = f"{self._url_for_tasks}/execution/health/ping"
+            urllib.request.urlopen(ping, timeout=5).close()  # noqa: S310 - ours
         except OSError:
             return False
         return all(health[part]["status"] == "healthy" for part in _PARTS)

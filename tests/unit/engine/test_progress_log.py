@@ -10,7 +10,7 @@ import pytest
 
 from airflow_batchkit.engine.checkpoint import Checkpoint, Counts
 from airflow_batchkit.engine.dead_letters import DeadLetter
-from airflow_batchkit.engine.exceptions import PermanentError, StoppedError, TransientError
+from airflow_batchkit.engine.exceptions import PermanentError, StoppedError, SupersededError, TransientError
 from airflow_batchkit.engine.progress_log import LogListener, flatten, one_line, summary
 from airflow_batchkit.engine.report import Report, make_report
 from tests.support.legs import World
@@ -128,6 +128,14 @@ def test_a_stop_is_a_warning_and_a_failure_an_error(
     assert failure.levelno == logging.ERROR
     assert failure.exc_info is not None
     assert failure.getMessage() == "failed: PermanentError: 403"
+
+
+def test_a_superseded_leg_is_no_failure(listener: LogListener, caplog: pytest.LogCaptureFixture) -> None:
+    """A newer leg does the work: a warning, without a stack trace."""
+    listener.on_failure(SupersededError("leg b took over"))
+
+    assert caplog.records[0].levelno == logging.WARNING
+    assert caplog.messages == ["superseded: leg b took over; this leg ends and touches nothing more"]
 
 
 def test_the_first_dead_letters_are_told_in_full_and_the_rest_counted(

@@ -19,7 +19,7 @@ from airflow_batchkit.engine.exceptions import (
     TransientError,
     UsageError,
 )
-from airflow_batchkit.engine.types import Cursor, Page, Record, Sizing, Total
+from airflow_batchkit.engine.types import Cursor, Page, Record, Sizing, Total, record_size
 from airflow_batchkit.engine.values import Value, qualified_name
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class OpenIterableSource:
                 raise OrderError(f"{self._name}() returned id {record.id!r} twice in a row")
             seen.add(record, keyed=keyed)
             records.append(record)
-            nbytes += len(record.body)
+            nbytes += record_size(record)
 
         def cursor_at(index: int) -> Cursor:
             upto = before.copy()

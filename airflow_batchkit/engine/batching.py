@@ -13,19 +13,13 @@ from typing import TYPE_CHECKING
 
 from airflow_batchkit.engine.checkpoint import Counts, PartitionProgress, cursor_dict
 from airflow_batchkit.engine.sink import BatchKey
+from airflow_batchkit.engine.types import record_size
 
 if TYPE_CHECKING:
     from airflow_batchkit.engine.policies import BatchPolicy
     from airflow_batchkit.engine.sink import BatchWriter, Sink
     from airflow_batchkit.engine.transform import TransformResult
     from airflow_batchkit.engine.types import Cursor, Page, Record, Rejection
-
-_RECORD_OVERHEAD = 16  # braces, separators and the "_id" key that a record costs besides id and body
-
-
-def record_size(record: Record) -> int:
-    """Return about how many bytes a record takes in a batch."""
-    return len(record.body) + len(record.id) + _RECORD_OVERHEAD
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,9 +157,13 @@ class Loop:
         if batch is None:
             key = lane.next_key()
             batch = lane.draft = Batch(key, self._opened.sink.begin(key))
-        result = self._stages.transform(part.records)
+        result = self._stages.transform(part.records, between=self._between_records)
         batch.writer.add(result.produced)
         batch.take(part, result)
+
+    def _between_records(self) -> None:
+        self._ask()
+        self._commit(self._stages.writers.collect(0))
 
     def _close_batch(self, lane: Lane) -> None:
         batch = lane.close_draft()

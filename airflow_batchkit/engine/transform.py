@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ from airflow_batchkit.engine.values import plain, qualified_name
 
 if TYPE_CHECKING:
     from airflow_batchkit.engine.job import Transform
+
+_BETWEEN_SECONDS = 0.5
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _decode = msgspec.json.Decoder(dict).decode
@@ -60,12 +63,22 @@ class TransformStage:
         self._transform = transform
         self._call = _with_two_arguments(transform)
 
-    def __call__(self, records: Sequence[Record]) -> TransformResult:
-        """Transform some records, in order."""
+    def __call__(
+        self, records: Sequence[Record], *, between: Callable[[], None] = lambda: None
+    ) -> TransformResult:
+        """Transform some records, in order.
+
+        :param between: called between two records, about twice a second: a slow transform must not keep the
+            run from saving or stopping. What it raises comes through.
+        """
         if self._transform is None:
             return TransformResult(produced=list(records), transformed=len(records))
         result = TransformResult()
+        due = time.monotonic() + _BETWEEN_SECONDS
         for record in records:
+            if time.monotonic() >= due:
+                between()
+                due = time.monotonic() + _BETWEEN_SECONDS
             try:
                 produced = self._one(record)
             except Exception as error:

@@ -32,13 +32,21 @@ class Record(msgspec.Struct, gc=False):
     version: int | None = None
 
 
+_RECORD_OVERHEAD = 16  # braces, separators and the "_id" key that a record costs besides id and body
+
+
+def record_size(record: Record) -> int:
+    """Return about how many bytes a record takes in a batch."""
+    return len(record.body) + len(record.id) + _RECORD_OVERHEAD
+
+
 @dataclass(slots=True)
 class Page:
     """What a source delivered in one answer.
 
     :param records: in the partition's declared order; may be empty.
     :param nbytes: size of the records in bytes, as held in memory; not less than the sum of their
-        :func:`~airflow_batchkit.engine.batching.record_size`, for batches are cut by it.
+        :func:`record_size`, for batches are cut by it.
     :param window_end: the cursor to resume after when this page is the last of a window, else None.
     :param cursor_at: for sources that can resume after *any* record: the cursor after ``records[i]``.
         The engine then ends a window wherever it closes a batch. Such a source leaves ``window_end`` None.

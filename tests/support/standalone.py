@@ -34,8 +34,9 @@ class AirflowStandalone(AirflowApi):
     """
     One ``airflow standalone`` of the tests' own: LocalExecutor, SQLite, heartbeats that are missed soon.
 
-    Tasks have an API server of their own. In one process with the tests' requests they lock each other out of SQLite
-    until its timeout: the event loop logs a request there, and so waits for a transaction that waits for it (3.3.2).
+    Tasks have an API server of their own. In one process with the tests' requests, each locks the other out
+    of SQLite until its timeout: the event loop logs a request in the database (3.3.2), where it waits for a
+    task's transaction, whose end waits for the event loop.
 
     :param home: an empty folder for its database, logs and password file
     :param dags: its folder of DAG files
@@ -58,8 +59,10 @@ class AirflowStandalone(AirflowApi):
     def start(self, *, seconds: float = 180) -> None:
         """Start it and wait until all four parts say that they are healthy."""
         self._run("standalone")
-        self._run("api-server", "--apps", "execution", "--port", str(self._port_for_tasks))
         try:
+            wait_until(self._answers, seconds=seconds, what="the API server of airflow standalone", every=0.5)
+            # Not earlier: it does not start before the database is made.
+            self._run("api-server", "--apps", "execution", "--port", str(self._port_for_tasks))
             wait_until(self._healthy, seconds=seconds, what="airflow standalone to be healthy", every=0.5)
         except ServerError as error:
             self.stop()
@@ -124,8 +127,8 @@ class AirflowStandalone(AirflowApi):
         }
 
     def _healthy(self) -> bool:
-        if any(parent.poll() is not None for parent in self._parents):
-            raise ServerError("airflow standalone, or the API server for its tasks, ended by itself")
+        if not self._answers():
+            return False
         try:
             health = self.request("GET", "/monitor/health", timeout=5)
             ping = f"{self._url_for_tasks}/execution/health/ping"
@@ -133,3 +136,12 @@ class AirflowStandalone(AirflowApi):
         except OSError:
             return False
         return all(health[part]["status"] == "healthy" for part in _PARTS)
+
+    def _answers(self) -> bool:
+        if any(parent.poll() is not None for parent in self._parents):
+            raise ServerError("airflow standalone, or the API server for its tasks, ended by itself")
+        try:
+            self.request("GET", "/version", timeout=5)
+        except OSError:
+            return False
+        return True

@@ -74,6 +74,8 @@ def check_key(key: str) -> str:
 def segment(text: str) -> str:
     """Turn any text into one segment of an object name: percent-encoded, never ``.`` or ``..``, bounded."""
     encoded = quote(text, safe=_KEPT, errors="surrogatepass")
+    if encoded.endswith("="):  # which :func:`check_key` takes for a template that rendered to nothing
+        encoded = f"{encoded[:-1]}%3D"
     if not encoded.strip(". "):
         encoded = "".join(f"%{ord(character):02X}" for character in encoded) or "%"
     if len(encoded) > _MAX_SEGMENT:

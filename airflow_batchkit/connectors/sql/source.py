@@ -24,7 +24,7 @@ from airflow_batchkit.engine.exceptions import (
     TransientError,
     UsageError,
 )
-from airflow_batchkit.engine.types import Cursor, Page, Record, Sizing, Total
+from airflow_batchkit.engine.types import Cursor, Page, Record, Sizing, Total, record_size
 from airflow_batchkit.engine.values import Value
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class OpenSqlSource:
                 check_order(keys[-1] if keys else after, key, queries.keyset.descending)
                 records.append(self._record(key, row[:width]))
                 keys.append(key)
-                nbytes += len(records[-1].body)
+                nbytes += record_size(records[-1])
                 # The rows' size is only known when they come: what is too much comes again in the next page.
                 if nbytes >= max_bytes:
                     whole = False

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from typing_extensions import override
 
-from airflow_batchkit.engine.batching import Batch, Lane, Limits, record_size
+from airflow_batchkit.engine.batching import Batch, Lane, Limits
 from airflow_batchkit.engine.checkpoint import PartitionProgress
 from airflow_batchkit.engine.policies import BatchPolicy
 from airflow_batchkit.engine.sink import BatchKey, BatchWriter
 from airflow_batchkit.engine.transform import TransformResult
-from airflow_batchkit.engine.types import Page, Record, WriteResult
+from airflow_batchkit.engine.types import Page, Record, WriteResult, record_size
 from airflow_batchkit.testing.doubles import MemorySink
 
 

@@ -297,3 +297,29 @@ def test_a_rate_so_low_that_a_wait_does_not_fit_the_slot_still_moves() -> None:
 
     assert report.counts["read"] == 6
     assert report.legs > 1
+
+
+def test_rule_5_stop_in_the_middle_of_a_page_that_is_transformed_slowly() -> None:
+    """A transform that takes its time per record does not keep the leg from stopping for a whole page."""
+    stop = Stop()
+    calls = [0]
+
+    def slow(document: dict[str, Any]) -> dict[str, Any]:
+        calls[0] += 1
+        if calls[0] == 1:
+            stop.ask("deploy")
+        time.sleep(0.01)
+        return document
+
+    records = made_up_records(1_000)
+    world = World(
+        {"a": records},
+        source={"page_records": 1_000},
+        transform=slow,
+        batch=BatchPolicy(max_records=1_000),
+    )
+
+    with pytest.raises(StoppedError, match="deploy"):
+        world.run(stop=stop)
+
+    assert calls[0] < len(records) / 4

@@ -11,45 +11,40 @@ from airflow_batchkit.engine.sink import Publication
 
 if TYPE_CHECKING:
     from airflow_batchkit.engine.checkpoint import Checkpoint
-    from airflow_batchkit.engine.clock import Clock
-    from airflow_batchkit.engine.job import Job
     from airflow_batchkit.engine.keeping import CheckpointKeeper
     from airflow_batchkit.engine.opening import Opened
-    from airflow_batchkit.engine.stop import Stop
-    from airflow_batchkit.engine.telling import ProgressTracker, Teller
-    from airflow_batchkit.engine.writing import Retrying
+    from airflow_batchkit.engine.surroundings import Surroundings
+    from airflow_batchkit.engine.telling import ProgressTracker
 
 
 class Finish:
     """What comes after the loop. Killed anywhere in it, the next leg comes straight here and does it again.
 
-    :param job: what was done.
+    :param around: the leg's surroundings.
     :param opened: source, sink and dead letters.
     :param checkpoint: everything in it is durable.
+    :param keeper: saves the checkpoint.
+    :param tracker: knows the times.
     """
 
     def __init__(
         self,
-        job: Job,
+        around: Surroundings,
         opened: Opened,
         checkpoint: Checkpoint,
         *,
         keeper: CheckpointKeeper,
-        stop: Stop,
-        teller: Teller,
         tracker: ProgressTracker,
-        retrying: Retrying,
-        clock: Clock,
     ) -> None:
-        self._job = job
+        self._job = around.job
         self._opened = opened
         self._checkpoint = checkpoint
         self._keeper = keeper
-        self._stop = stop
-        self._teller = teller
         self._tracker = tracker
-        self._retrying = retrying
-        self._clock = clock
+        self._stop = around.stop
+        self._teller = around.teller
+        self._clock = around.clock
+        self._retrying = around.retrying(around.job.timeouts.run)
 
     def run(self) -> Report:
         """Reconcile, publish, mark completed.

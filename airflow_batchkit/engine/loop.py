@@ -11,97 +11,77 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_batchkit.engine.batching import Batch, Lane, Limits, Slice
+from airflow_batchkit.engine.batching import Batch, Lane, Slice
 from airflow_batchkit.engine.exceptions import ErrorBudgetExceededError, StoppedError, TransientError
 from airflow_batchkit.engine.lanes import Lanes
-from airflow_batchkit.engine.reading import Arrival, ReadAhead
+from airflow_batchkit.engine.watch import Watch
 
 if TYPE_CHECKING:
     from airflow_batchkit.engine.checkpoint import Checkpoint
-    from airflow_batchkit.engine.clock import Clock
     from airflow_batchkit.engine.dead_letters import DeadLetter
-    from airflow_batchkit.engine.job import Job
     from airflow_batchkit.engine.keeping import CheckpointKeeper
     from airflow_batchkit.engine.opening import Opened
-    from airflow_batchkit.engine.stop import Stop
-    from airflow_batchkit.engine.telling import ProgressTracker, Teller
-    from airflow_batchkit.engine.throttle import Throttle
-    from airflow_batchkit.engine.transform import TransformStage
+    from airflow_batchkit.engine.reading import Arrival
+    from airflow_batchkit.engine.stages import Stages
+    from airflow_batchkit.engine.surroundings import Surroundings
+    from airflow_batchkit.engine.telling import ProgressTracker
     from airflow_batchkit.engine.types import Page
-    from airflow_batchkit.engine.watch import Watch
-    from airflow_batchkit.engine.writing import Notice, Outcome, Writers
+    from airflow_batchkit.engine.writing import Outcome
 
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 1.5  # SIGKILL may follow a SIGTERM after 5 s: what is in flight gets a part of that
 _RENEW_SECONDS = 10.0  # the sink knows its lease; it only has to be asked, also while no window ends
 
 
-@dataclass(slots=True)
-class Stages:
-    """What a page passes through, each made for this leg."""
-
-    reading: ReadAhead
-    throttle: Throttle
-    transform: TransformStage
-    writers: Writers
-    keeper: CheckpointKeeper
-
-
 class Loop:
     """Moves one leg from where its checkpoint stands to the end of the source.
 
-    :param job: what is done.
+    :param around: the leg's surroundings.
     :param opened: source, sink and dead letters.
     :param checkpoint: brought up to date at the end of each window.
     :param stages: what a page passes through.
-    :param limits: when a batch is full.
+    :param keeper: saves the checkpoint.
+    :param tracker: works out the progress.
     """
 
     def __init__(
         self,
-        job: Job,
+        around: Surroundings,
         opened: Opened,
         checkpoint: Checkpoint,
-        stages: Stages,
         *,
-        limits: Limits,
-        stop: Stop,
-        clock: Clock,
-        watch: Watch,
+        stages: Stages,
+        keeper: CheckpointKeeper,
         tracker: ProgressTracker,
-        teller: Teller,
-        notices: deque[Notice],
-        max_wait_in_slot: float,
     ) -> None:
+        job = around.job
+        self._around = around
         self._job = job
         self._opened = opened
         self._checkpoint = checkpoint
         self._stages = stages
-        self._limits = limits
-        self._stop = stop
-        self._clock = clock
-        self._watch = watch
+        self._keeper = keeper
         self._tracker = tracker
-        self._teller = teller
-        self._notices = notices
-        self._max_wait_in_slot = max_wait_in_slot
+        self._teller = around.teller
+        self._clock = around.clock
+        self._watch = Watch(
+            job.timeouts, around.clock, active_before=checkpoint.active_seconds, log=around.log
+        )
         self._lanes = Lanes(
             tuple(opened.source.partitions),
             stages.reading,
             checkpoint.frontier,
             readers=job.readers,
             retry=job.batch_retry,
-            max_wait_in_slot=max_wait_in_slot,
-            clock=clock,
+            max_wait_in_slot=around.max_wait_in_slot,
+            clock=around.clock,
         )
         self._moved = False
         self._unsaved = False
-        self._renewed_at = clock.monotonic()
+        self._renewed_at = around.clock.monotonic()
 
     def run(self) -> None:
         """Go on until the source is read to its end and everything is durable, or ``max_batches`` is reached.
@@ -135,7 +115,7 @@ class Loop:
 
     def _take_page(self, lane: Lane, page: Page) -> None:
         self._wait("rate limit", self._stages.throttle.delay(records=len(page.records), nbytes=page.nbytes))
-        for part in lane.cut(page, self._limits):
+        for part in lane.cut(page, self._stages.limits):
             if part.records:
                 self._add(lane, part)
             if part.fills:
@@ -221,13 +201,11 @@ class Loop:
     def _keep_house(self) -> None:
         """Do what is due by the clock, whether or not something moved."""
         self._tell_notices()
-        if self._unsaved and self._stages.keeper.save_if_due(
-            self._checkpoint, before=self._opened.sink.renew
-        ):
+        if self._unsaved and self._keeper.save_if_due(self._checkpoint, before=self._opened.sink.renew):
             self._unsaved = False
         if self._clock.monotonic() - self._renewed_at > _RENEW_SECONDS:
             self._renewed_at = self._clock.monotonic()
-            self._stages.keeper.renew(self._opened.sink.renew)
+            self._keeper.renew(self._opened.sink.renew)
 
     def _charge_budget(self) -> None:
         if self._job.local:
@@ -251,26 +229,26 @@ class Loop:
 
     def _ask(self) -> None:
         self._watch.check()
-        if self._stop.asked is None:
+        if self._around.stop.asked is None:
             return
         deadline = time.monotonic() + _GRACE_SECONDS
         while self._stages.writers.in_flight and time.monotonic() < deadline:
             # What fails now is not a failure of the run: the leg ends anyway, and the next does it again.
             with contextlib.suppress(TransientError, StoppedError):
                 self._commit(self._stages.writers.collect(_POLL_SECONDS))
-        self._stop.raise_if_asked()
+        self._around.stop.raise_if_asked()
 
     def _wait(self, reason: str, seconds: float) -> None:
         if seconds <= 0:
             return
-        if seconds > self._max_wait_in_slot:
+        if seconds > self._around.max_wait_in_slot:
             self._await_writes()
             if self._moved:  # else the next leg would come to this same wait, again and again
                 raise StoppedError(f"{reason}: {seconds:,.0f} s to wait", seconds)
         if seconds > 1:
             self._teller.tell(lambda listener: listener.on_waiting(reason, seconds))
         end = self._clock.monotonic() + seconds
-        while (left := end - self._clock.monotonic()) > 0 and self._stop.asked is None:
+        while (left := end - self._clock.monotonic()) > 0 and self._around.stop.asked is None:
             self._commit(self._stages.writers.collect(min(left, _POLL_SECONDS)))
         self._watch.waited(seconds)
         self._tracker.waited(seconds)
@@ -281,11 +259,6 @@ class Loop:
         return self._checkpoint.counts.batches + self._lanes.ended_batches >= self._job.max_batches
 
     def _tell_notices(self) -> None:
-        while self._notices:
-            notice = self._notices.popleft()
+        while self._around.notices:
             self._checkpoint.counts.retries += 1
-            self._teller.tell(
-                lambda listener, notice=notice: listener.on_retry(  # type: ignore[misc]  # bound in the loop
-                    notice.what, notice.error, notice.tries, notice.wait
-                )
-            )
+            self._around.tell_retry(self._around.notices.popleft())

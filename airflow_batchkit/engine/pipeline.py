@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_batchkit.engine.batching import Limits
 from airflow_batchkit.engine.clock import Clock, SystemClock
-from airflow_batchkit.engine.exceptions import (
-    StoppedError,
-    SupersededError,
-    TransientError,
-)
+from airflow_batchkit.engine.exceptions import StoppedError, SupersededError, TransientError
 from airflow_batchkit.engine.finish import Finish
 from airflow_batchkit.engine.keeping import CheckpointKeeper
-from airflow_batchkit.engine.loop import Loop, Stages
+from airflow_batchkit.engine.loop import Loop
 from airflow_batchkit.engine.opening import Opened, next_checkpoint, open_all
-from airflow_batchkit.engine.reading import READ_AHEAD_BYTES, ReadAhead
 from airflow_batchkit.engine.report import Plan, Report
 from airflow_batchkit.engine.resumption import decide
 from airflow_batchkit.engine.sink import Leg
+from airflow_batchkit.engine.stages import Stages
 from airflow_batchkit.engine.stop import Stop
+from airflow_batchkit.engine.surroundings import Surroundings
 from airflow_batchkit.engine.telling import ProgressTracker, Teller
-from airflow_batchkit.engine.throttle import Throttle
-from airflow_batchkit.engine.transform import TransformStage
-from airflow_batchkit.engine.types import Sizing
 from airflow_batchkit.engine.values import plain
-from airflow_batchkit.engine.watch import Watch
-from airflow_batchkit.engine.writing import Notice, Retrying, Writers
 
 if TYPE_CHECKING:
     from airflow_batchkit.engine.checkpoint import Checkpoint, CheckpointStore
@@ -39,7 +28,6 @@ if TYPE_CHECKING:
     from airflow_batchkit.engine.listener import Listener
     from airflow_batchkit.engine.resumption import Decision
 
-WRITES_IN_FLIGHT = 2
 _FIRST_PAUSE = 30.0
 _LONGEST_PAUSE = 600.0
 
@@ -83,20 +71,25 @@ class Pipeline:
         self._identity = identity
         self._store = store
         self._connections = connections
-        self._stop = stop or Stop()
         self._environment = dict(environment or {})
-        self._max_wait_in_slot = max_wait_in_slot
         self._max_stuck_legs = max_stuck_legs
         self._max_legs = max_legs
         self._clock = clock or SystemClock()
         self._log = log or logging.getLogger("airflow_batchkit")
         self._teller = Teller(listeners, self._log)
-        self._notices: deque[Notice] = deque()
+        self._around = Surroundings(
+            job=job,
+            stop=stop or Stop(),
+            clock=self._clock,
+            teller=self._teller,
+            log=self._log,
+            max_wait_in_slot=max_wait_in_slot,
+        )
         self._keeper = CheckpointKeeper(
             store,
             key if job.mode == "real" else f"{key}.{job.mode}",
             clock=self._clock,
-            retrying=self._retrying(job.timeouts.request.total_seconds(), notify=self._tell_retry),
+            retrying=self._around.retrying(job.timeouts.request),
             save_each=not job.sink.idempotent,
             saved=self._tell_saved,
         )
@@ -223,20 +216,6 @@ class Pipeline:
     def _tell_saved(self, checkpoint: Checkpoint) -> None:
         self._teller.tell(lambda listener: listener.on_saved(checkpoint))
 
-    def _tell_retry(self, notice: Notice) -> None:
-        self._teller.tell(
-            lambda listener: listener.on_retry(notice.what, notice.error, notice.tries, notice.wait)
-        )
-
-    def _retrying(self, total_seconds: float, *, notify: Callable[[Notice], None]) -> Retrying:
-        return Retrying(
-            self._job.batch_retry,
-            total_seconds=total_seconds,
-            stop=self._stop,
-            max_wait_in_slot=self._max_wait_in_slot,
-            notify=notify,
-        )
-
     # the loop and its ends
 
     def _go(self, opened: Opened, checkpoint: Checkpoint, leg: Leg) -> Report:
@@ -244,17 +223,7 @@ class Pipeline:
         began_at = checkpoint.frontier
         try:
             self._loop(opened, checkpoint, leg, tracker)
-            return Finish(
-                self._job,
-                opened,
-                checkpoint,
-                keeper=self._keeper,
-                stop=self._stop,
-                teller=self._teller,
-                tracker=tracker,
-                retrying=self._retrying(self._job.timeouts.run.total_seconds(), notify=self._tell_retry),
-                clock=self._clock,
-            ).run()
+            return Finish(self._around, opened, checkpoint, keeper=self._keeper, tracker=tracker).run()
         except SupersededError:
             raise
         except StoppedError as stopped:
@@ -275,49 +244,11 @@ class Pipeline:
             raise
 
     def _loop(self, opened: Opened, checkpoint: Checkpoint, leg: Leg, tracker: ProgressTracker) -> None:
-        job = self._job
-        limits = Limits.of(job.batch, job.sink)
-        throttle = Throttle(job.throttle, self._clock)
-        changed = threading.Condition()
-        stages = Stages(
-            reading=ReadAhead(
-                opened.source,
-                _sizing(limits, throttle),
-                changed=changed,
-                # Pages of one second each: what is read ahead strains the source as much as what is used.
-                max_bytes=READ_AHEAD_BYTES if job.throttle is None else 0,
-            ),
-            throttle=throttle,
-            transform=TransformStage(job.transform),
-            writers=Writers(
-                WRITES_IN_FLIGHT if job.sink.idempotent else 1,
-                one_per_partition=job.sink.one_write_per_partition,
-                leg=leg,
-                dead_letters=opened.dead_letters,
-                retrying=self._retrying(job.timeouts.batch.total_seconds(), notify=self._notices.append),
-                changed=changed,
-            ),
-            keeper=self._keeper,
-        )
-        loop = Loop(
-            job,
-            opened,
-            checkpoint,
-            stages,
-            limits=limits,
-            stop=self._stop,
-            clock=self._clock,
-            watch=Watch(job.timeouts, self._clock, active_before=checkpoint.active_seconds, log=self._log),
-            tracker=tracker,
-            teller=self._teller,
-            notices=self._notices,
-            max_wait_in_slot=self._max_wait_in_slot,
-        )
+        stages = Stages.of(self._around, opened, leg)
         try:
-            loop.run()
+            Loop(self._around, opened, checkpoint, stages=stages, keeper=self._keeper, tracker=tracker).run()
         finally:
-            stages.reading.stop()
-            stages.writers.stop()
+            stages.stop()
 
     def _pause(self, checkpoint: Checkpoint, error: TransientError, *, moved: bool) -> float | None:
         """Decide whether a transient failure is sat out (seconds until the next leg) or counts (None)."""
@@ -336,21 +267,10 @@ class Pipeline:
         """Save what is durable on the way out; a failure to do so must not hide why the leg ends."""
         tracker.touch()
         try:
-            self._keeper.save(
-                checkpoint
-            )  # first: a renewal that hangs must not cost the save its three seconds
+            # The save first: a renewal that hangs must not cost it its three seconds.
+            self._keeper.save(checkpoint)
             opened.sink.renew(for_seconds=pause or 0.0)
         except SupersededError:
             raise
         except Exception:  # noqa: BLE001  # the reason why the leg ends is being raised already
             self._log.exception("the last save of this leg failed; the next goes on from the save before it")
-
-
-def _sizing(limits: Limits, throttle: Throttle) -> Sizing:
-    wishes = Sizing(batch_records=limits.max_records, batch_bytes=limits.max_bytes)
-    return Sizing(
-        batch_records=wishes.batch_records,
-        batch_bytes=wishes.batch_bytes,
-        page_records=min(wishes.page_records, throttle.page_records or wishes.page_records),
-        page_bytes=min(wishes.page_bytes, limits.max_bytes, throttle.page_bytes or wishes.page_bytes),
-    )

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -60,8 +60,8 @@ class AirflowStandalone(AirflowApi):
         """Start it and wait until all four parts say that they are healthy."""
         self._run("standalone")
         try:
-            wait_until(self._answers, seconds=seconds, what="the API server of airflow standalone", every=0.5)
-            # Not earlier: it does not start before the database is made.
+            wait_until(lambda: bool(self._answer()), seconds=seconds, what="the API server", every=0.5)
+            # Not earlier: it ends at once where there is no database.
             self._run("api-server", "--apps", "execution", "--port", str(self._port_for_tasks))
             wait_until(self._healthy, seconds=seconds, what="airflow standalone to be healthy", every=0.5)
         except ServerError as error:
@@ -127,21 +127,20 @@ class AirflowStandalone(AirflowApi):
         }
 
     def _healthy(self) -> bool:
-        if not self._answers():
-            return False
+        health = self._answer()
         try:
-            health = self.request("GET", "/monitor/health", timeout=5)
             ping = f"{self._url_for_tasks}/execution/health/ping"
             urllib.request.urlopen(ping, timeout=5).close()  # noqa: S310 - ours
         except OSError:
             return False
-        return all(health[part]["status"] == "healthy" for part in _PARTS)
+        return all(health.get(part, {}).get("status") == "healthy" for part in _PARTS)
 
-    def _answers(self) -> bool:
+    def _answer(self) -> dict[str, Any]:
+        """Return what its API server says of its parts, nothing while it does not answer."""
         if any(parent.poll() is not None for parent in self._parents):
             raise ServerError("airflow standalone, or the API server for its tasks, ended by itself")
         try:
-            self.request("GET", "/version", timeout=5)
+            answer: dict[str, Any] = self.request("GET", "/monitor/health", timeout=5)
         except OSError:
-            return False
-        return True
+            return {}
+        return answer

@@ -8,8 +8,8 @@ import pytest
 
 from airflow_batchkit.engine.exceptions import StoppedError, TransientError
 from airflow_batchkit.engine.failpoints import probing
-from airflow_batchkit.engine.pipeline import WRITES_IN_FLIGHT
 from airflow_batchkit.engine.policies import BatchRetry
+from airflow_batchkit.engine.stages import WRITES_IN_FLIGHT
 from airflow_batchkit.engine.types import Record
 from airflow_batchkit.testing.doubles import (
     made_up_records,

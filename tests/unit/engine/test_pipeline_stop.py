@@ -14,8 +14,8 @@ import pytest
 
 from airflow_batchkit.engine.exceptions import PushbackError, StoppedError, TransientError
 from airflow_batchkit.engine.failpoints import probing
-from airflow_batchkit.engine.pipeline import WRITES_IN_FLIGHT
 from airflow_batchkit.engine.policies import BatchPolicy, BatchRetry, ErrorBudget, RateLimit, Timeouts
+from airflow_batchkit.engine.stages import WRITES_IN_FLIGHT
 from airflow_batchkit.engine.stop import Stop
 from airflow_batchkit.testing.doubles import made_up_records
 from airflow_batchkit.testing.script import Block

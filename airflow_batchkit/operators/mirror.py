@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -65,18 +65,20 @@ class AirflowMirror(Listener):
 
     @override
     def on_finish(self, report: Report) -> None:
-        self._show_last("completed")
+        self._show_last("completed", self._airflow.call)
 
     @override
     def on_failure(self, error: BaseException) -> None:
-        if not isinstance(error, SupersededError):
-            self._show_last("waiting" if isinstance(error, StoppedError) else "failed")
+        if isinstance(error, StoppedError):  # a process that is to end has no time to wait for an answer
+            self._show_last("waiting", self._airflow.post_last)
+        elif not isinstance(error, SupersededError):
+            self._show_last("failed", self._airflow.call)
 
-    def _show_last(self, status: str) -> None:
+    def _show_last(self, status: str, make: Callable[..., object]) -> None:
         # What is shown longest is the last: it must not be the moment before it.
         if self._progress is not None:
             last = dataclasses.replace(self._progress, status=status)
-            self._airflow.call("mirror of the progress", self._show, last.to_dict(), self._checkpoint)
+            make("mirror of the progress", self._show, last.to_dict(), self._checkpoint)
 
     def _show(self, progress: dict[str, Any], checkpoint: dict[str, Any] | None) -> None:
         if self._state is not None:

@@ -111,7 +111,7 @@ class Export:
         return psutil.Process(int((self.folder / "held").read_text()))
 
     def go(self) -> None:
-        """Let the task go on, and wait until it does."""
+        """Let the task go on from where it is held."""
         (self.folder / "go").touch()
 
     def wait_until_gone_on(self) -> None:

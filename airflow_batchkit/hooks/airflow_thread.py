@@ -119,7 +119,7 @@ class AirflowThread:
         return True
 
     def post_last(self, what: str, function: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Make one more call without waiting for it, behind what is under way; :meth:`close` gives it time."""
+        """Make one more call without waiting for it, behind what is under way; ``close`` gives it time."""
         if not self._abandoned:
             self._posted = _Request(what, functools.partial(function, *args, **kwargs))
             self._requests.put(self._posted)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from operator import itemgetter
 
 import msgspec
 
@@ -20,7 +19,7 @@ FORMAT_VERSION = 1
 RESERVED = frozenset({"_id", "_source", "_routing", "_index", "_version"})
 
 _WHITE_SPACE = b" \t\r\n"
-# Written out. A JSON text never holds a NUL, so it can stand between bodies that are searched in one go.
+# Written out. A JSON text never holds a NUL, so it can stand between bodies that are looked at in one go.
 _reserved_name = re.compile(rb'"_(?:id|source|routing|index|version)"').search
 # Spelled with escapes: the names consist of "_" (005f) and small letters (0061 to 007a).
 _escaped_name = re.compile(rb"\\u00[567]").search
@@ -28,8 +27,6 @@ _escaped_name = re.compile(rb"\\u00[567]").search
 _encode = msgspec.json.Encoder().encode
 _encode_lines = msgspec.json.Encoder().encode_lines
 _decode_names = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_first, _second, _after_first = itemgetter(0), itemgetter(1), itemgetter(slice(1, None))
-_BRACE, _QUOTE = {ord("{")}, {ord('"')}
 
 
 def format_lines(records: Sequence[Record]) -> bytes:
@@ -41,15 +38,15 @@ def format_lines(records: Sequence[Record]) -> bytes:
     if not records:
         return b""
     bodies = [record.body for record in records]
-    views = [memoryview(body) for body in bodies]
     identities = _identities(records)
-    if _unusual(bodies, views):
+    fields = _usual_fields(bodies)
+    if fields is None:
         return b"".join(map(_line, identities, bodies))
     count = len(records)
-    parts: list[bytes | memoryview] = [b'\n{"_id":'] * (4 * count + 1)
+    parts = [b'\n{"_id":'] * (4 * count + 1)
     parts[1::4] = identities
-    parts[2::4] = [b","] * count
-    parts[3::4] = map(_after_first, views)
+    parts[2::4] = [b',"'] * count
+    parts[3::4] = fields
     parts[0], parts[-1] = b'{"_id":', b"\n"
     return b"".join(parts)
 
@@ -77,13 +74,15 @@ def _identity(record: Record) -> bytes:
     return identity
 
 
-def _unusual(bodies: Sequence[Body], views: Sequence[memoryview]) -> bool:
-    if set(map(_first, views)) != _BRACE or set(map(_second, views)) != _QUOTE:
-        return True
-    joined = b"\0".join(bodies)
+def _usual_fields(bodies: Sequence[Body]) -> list[bytes] | None:
+    """Return what follows the ``{"`` of each body; None where any of them is unusual."""
+    joined = b"\0".join([b"", *bodies])
     if b"\n" in joined or b"\r" in joined or _reserved_name(joined):
-        return True
-    return b"\\" in joined and _escaped_name(joined) is not None
+        return None
+    if b"\\" in joined and _escaped_name(joined):
+        return None
+    first, *fields = joined.split(b'\0{"')
+    return fields if not first and len(fields) == len(bodies) else None
 
 
 def _line(identity: bytes, raw: Body) -> bytes:

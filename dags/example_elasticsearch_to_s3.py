@@ -77,7 +77,7 @@ with DAG(
         s3_bucket="lake",
         s3_prefix="orders/ds={{ data_interval_start | ds }}",
         compression="gzip",
-        batch=BatchPolicy(max_bytes=32 * 1024 * 1024),
+        batch=BatchPolicy(max_bytes=16 * 1024 * 1024),
         throttle=RateLimit(records_per_second=50_000),
         error_budget=ErrorBudget(max_dead_letters=100),
         dead_letters=DeadLetters(

@@ -66,7 +66,7 @@ def list_saved(file: Path | None) -> int:
     Examples:
       batchkit checkpoints list
       batchkit checkpoints list --checkpoint /var/lib/orders.checkpoint
-    """  # noqa: D301
+    """  # noqa: D301  # \b is click's mark for a paragraph that must not be rewrapped
     found = _saved(file)
     if not found:
         click.echo(f"no checkpoints in {_place(file)}")
@@ -88,7 +88,7 @@ def show(name: str | None, file: Path | None) -> int:
     Examples:
       batchkit checkpoints show orders-to-lake-orders-1f2e3d4c
       batchkit checkpoints show --checkpoint /var/lib/orders.checkpoint
-    """  # noqa: D301
+    """  # noqa: D301  # \b is click's mark for a paragraph that must not be rewrapped
     path = _one(name, file)
     click.echo(msgspec.json.format(msgspec.json.encode(read_file(path)), indent=2).decode())
     return DONE
@@ -108,7 +108,7 @@ def clear(names: Sequence[str], file: Path | None, older_than: timedelta | None,
     Examples:
       batchkit checkpoints clear orders-to-lake-orders-1f2e3d4c
       batchkit checkpoints clear --older-than 7d --yes
-    """  # noqa: D301
+    """  # noqa: D301  # \b is click's mark for a paragraph that must not be rewrapped
     if older_than is None and not names and file is None:
         raise click.UsageError("say what to remove: a NAME, --older-than AGE or --checkpoint FILE")
     chosen = [_one(name, None) for name in names] if names else [saved.path for saved in _saved(file)]

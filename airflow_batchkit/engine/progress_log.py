@@ -30,6 +30,7 @@ class LogListener(Listener):
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
         self._letters_told = 0
+        self._told = (0, 0)
 
     @override
     def on_start(self, facts: Mapping[str, Any]) -> None:
@@ -40,7 +41,11 @@ class LogListener(Listener):
 
     @override
     def on_progress(self, progress: Progress) -> None:
-        self._log.info("%s", progress.line())
+        # A window in which nothing matched moves the cursor, which is nothing to read about.
+        standing = (progress.batches, progress.read)
+        if standing != self._told:
+            self._log.info("%s", progress.line())
+        self._told = standing
 
     @override
     def on_waiting(self, reason: str, seconds: float) -> None:

@@ -168,7 +168,7 @@ def test_a_new_leg_goes_on_after_the_last_window(
     with opened(ElasticsearchSource(index=index), server.url, state=state) as second:
         assert second.fingerprints == fingerprints
         after = read_partition(second, 0, SMALL, after=cursor)
-        assert second.state == {"snapshots": 2}
+        assert second.state["snapshots"] == 2
 
     changes.check(before + after.records)
     assert all(record.version is None for record in before)
@@ -240,7 +240,7 @@ def test_nothing_is_lost_when_the_node_is_killed(
 
     with opened(ElasticsearchSource(index="orders"), server.url) as source:
         reading = read_partition(source, 0, SMALL, on_page=on_page)
-        assert source.state == {"snapshots": 2}
+        assert source.state["snapshots"] == 2
 
     changes.check(reading.records)
     assert reading.broken_off >= 1

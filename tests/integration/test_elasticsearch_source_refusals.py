@@ -41,27 +41,11 @@ def test_an_unknown_index_is_refused(elasticsearch_server: ElasticsearchEndpoint
     assert f"index '{index}': there is no such index at {elasticsearch_server.url}" in told
 
 
-def test_an_alias_is_refused(elasticsearch_server: ElasticsearchEndpoint, index: str) -> None:
-    """An alias may hide documents by its filter: it is not read as if it were the index."""
-    make_index(elasticsearch_server, index)
-    elasticsearch_server.request("PUT", f"/{index}/_alias/{index}-alias")
-    told = refusal(elasticsearch_server, ElasticsearchSource(index=f"{index}-alias"))
-    assert f"is an alias or a data stream of {index}" in told
-
-
 def test_a_closed_index_is_refused(elasticsearch_server: ElasticsearchEndpoint, index: str) -> None:
     """The message says to open it."""
     make_index(elasticsearch_server, index)
     elasticsearch_server.request("POST", f"/{index}/_close")
     assert "is closed: open it" in refusal(elasticsearch_server, ElasticsearchSource(index=index))
-
-
-def test_an_index_without_sequence_numbers_is_refused(
-    elasticsearch_server: ElasticsearchEndpoint, index: str
-) -> None:
-    """Windows need sequence numbers."""
-    make_index(elasticsearch_server, index, **{"index.disable_sequence_numbers": True})
-    assert "no sequence numbers" in refusal(elasticsearch_server, ElasticsearchSource(index=index))
 
 
 def test_an_index_without_source_is_refused(elasticsearch_server: ElasticsearchEndpoint, index: str) -> None:

@@ -32,27 +32,29 @@ MOST_READS = 5
 class OneServer(Connections):
     """Resolves every connection to one server.
 
-    :param url: where it is.
+    :param where: its URL, or how to get in as well.
     """
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, where: str | ElasticsearchEndpoint) -> None:
+        self._endpoint = ElasticsearchEndpoint(hosts=(where,)) if isinstance(where, str) else where
 
     @override
     def client(self, kind: str, conn_id: str, *, timeouts: Timeouts) -> Any:
         assert kind == "elasticsearch"
-        return connect(ElasticsearchEndpoint(hosts=(self._url,)), timeouts)
+        return connect(self._endpoint, timeouts)
 
 
-def context(url: str, **settings: Any) -> OpenContext:
+def context(where: str | ElasticsearchEndpoint, **settings: Any) -> OpenContext:
     """Return what a source is opened with."""
-    return OpenContext(**{"connections": OneServer(url), "timeouts": Timeouts(), "now": NOW, **settings})
+    return OpenContext(**{"connections": OneServer(where), "timeouts": Timeouts(), "now": NOW, **settings})
 
 
 @contextmanager
-def opened(source: ElasticsearchSource, url: str, **settings: Any) -> Iterator[OpenElasticsearchSource]:
+def opened(
+    source: ElasticsearchSource, where: str | ElasticsearchEndpoint, **settings: Any
+) -> Iterator[OpenElasticsearchSource]:
     """Open a source for a ``with`` block."""
-    open_source = source.open(context(url, **settings))
+    open_source = source.open(context(where, **settings))
     try:
         yield open_source
     finally:
@@ -92,10 +94,13 @@ def read_partition(
         try:
             for page in source.read(partition, after, sizing):
                 window += page.records
-                if page.window_end is not None:
+                end = page.window_end
+                if page.cursor_at is not None:
+                    end = json.loads(json.dumps(page.cursor_at(len(page.records) - 1)))
+                if end is not None:
                     reading.records += window
                     window = []
-                    after = page.window_end
+                    after = end
                     reading.cursors.append(after)
                 number += 1
                 on_page(number)

@@ -7,12 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_batchkit.connectors.elasticsearch.point_in_time import PointsInTime
-from airflow_batchkit.connectors.elasticsearch.reader import ShardReader
+from airflow_batchkit.connectors.elasticsearch.query import resolved
+from airflow_batchkit.connectors.elasticsearch.reader import WindowReader
+from airflow_batchkit.connectors.elasticsearch.search import ShardSearch
+from airflow_batchkit.connectors.elasticsearch.sort import SortReader, sort_for
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from airflow_batchkit.connectors.elasticsearch.projection import Projection
     from airflow_batchkit.connectors.elasticsearch.rest import Rest
+    from airflow_batchkit.connectors.elasticsearch.shards import Shard
     from airflow_batchkit.connectors.elasticsearch.survey import Survey
     from airflow_batchkit.engine.source import OpenContext
     from airflow_batchkit.engine.types import Cursor, Page, Sizing, Total
@@ -25,11 +30,12 @@ class OpenElasticsearchSource:
     :param rest: the connections; closed with the source.
     :param survey: what was found on the server.
     :param query: resolved, with the filters of a partial run.
-    :param total: what it matches.
+    :param sort: an order of the user's own; empty for that of the sequence numbers.
+    :param projection: what is asked of each document.
+    :param total: how many match; None where that is unknown.
     :param fingerprints: of the shards and of the query as the user wrote it.
     :param start: the cursor of a partial run; None begins at the beginning.
     :param keep_alive: of the points in time.
-    :param with_index: set ``Record.index``.
     """
 
     def __init__(
@@ -39,21 +45,24 @@ class OpenElasticsearchSource:
         rest: Rest,
         survey: Survey,
         query: Mapping[str, Any],
-        total: Total,
+        sort: Sequence[str | Mapping[str, Any]],
+        projection: Projection,
+        total: Total | None,
         fingerprints: Mapping[str, str],
         start: Cursor | None,
         keep_alive: timedelta,
-        with_index: bool,
     ) -> None:
         self._log = context.log
         self._rest = rest
         self._survey = survey
         self._query = query
+        self._sort = sort
+        self._projection = projection
+        self._now = context.now
         self._total = total
         self._fingerprints = fingerprints
         self._start = start
         self._keep_alive = keep_alive
-        self._with_index = with_index
         self._points_in_time = PointsInTime(rest, keep_alive=keep_alive, log=context.log)
         self._closing = threading.Event()
         self._counting = threading.Lock()
@@ -70,7 +79,7 @@ class OpenElasticsearchSource:
         return [shard.name for shard in self._survey.shards]
 
     @property
-    def total(self) -> Total:
+    def total(self) -> Total | None:
         """What the query matched when the source was opened."""
         return self._total
 
@@ -81,22 +90,23 @@ class OpenElasticsearchSource:
 
     @property
     def state(self) -> Mapping[str, Any]:
-        """How many snapshots the export spans: 1 unless a shard had to be gone on with in a new one."""
-        return {"snapshots": self._snapshots}
+        """How many snapshots the export spans, and until when its indices were made."""
+        return {"snapshots": self._snapshots, "indices_until": self._survey.newest}
 
     def read(self, partition: int, after: Cursor | None, sizing: Sizing) -> Iterator[Page]:
-        """Read one shard strictly after a cursor; see :class:`~.reader.ShardReader`."""
-        return ShardReader(
-            self._survey.shards[partition],
-            points_in_time=self._points_in_time,
-            query=self._query,
-            with_index=self._with_index,
+        """Read one shard strictly after a cursor: by its sequence numbers, or by the keys of a sort."""
+        shard = self._survey.shards[partition]
+        after = self._start if after is None else after
+        search = self._search(shard, snapshots=(after or {}).get("snapshots", 0), sizing=sizing)
+        sort = sort_for(shard, self._sort)
+        if sort is not None:
+            return SortReader(search, sort=sort, after=after).pages()
+        return WindowReader(
+            search,
             sizing=sizing,
-            after=self._start if after is None else after,
+            after=after,
             # A window must be through long before the server gives the snapshot up.
             patience=self._keep_alive.total_seconds() / 3,
-            on_snapshot=self._count_snapshot,
-            closing=self._closing,
             log=self._log,
         ).pages()
 
@@ -105,6 +115,23 @@ class OpenElasticsearchSource:
         self._closing.set()
         self._points_in_time.close_all()
         self._rest.close()
+
+    def _search(self, shard: Shard, *, snapshots: int, sizing: Sizing) -> ShardSearch:
+        query = self._query
+        if shard.filter is not None:
+            query = {"bool": {"filter": [resolved(shard.filter, self._now), query]}}
+        return ShardSearch(
+            shard,
+            points_in_time=self._points_in_time,
+            query=query,
+            projection=self._projection,
+            with_index=self._survey.with_index,
+            sizing=sizing,
+            snapshots=snapshots,
+            on_snapshot=self._count_snapshot,
+            closing=self._closing,
+            log=self._log,
+        )
 
     def _count_snapshot(self, snapshots: int) -> None:
         with self._counting:

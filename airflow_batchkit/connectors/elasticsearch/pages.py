@@ -14,14 +14,14 @@ from airflow_batchkit.engine.types import Record
 class Hit(Record, gc=False):
     """A record as the search answer holds it: no conversion between the two.
 
-    :param sort: the position in its shard that ``_shard_doc`` gave it.
+    :param sort: what it was sorted by; its position in the shard comes last.
     """
 
     id: str = msgspec.field(name="_id")
     body: msgspec.Raw = msgspec.field(name="_source")
     routing: str | None = msgspec.field(default=None, name="_routing")
     version: int | None = msgspec.field(default=None, name="_version")
-    sort: tuple[int, ...] = ()
+    sort: tuple[Any, ...] = ()
 
 
 class IndexedHit(Hit, gc=False):
@@ -30,11 +30,23 @@ class IndexedHit(Hit, gc=False):
     index: str | None = msgspec.field(default=None, name="_index")
 
 
+class FieldsHit(Hit, gc=False):
+    """A hit that comes as fields instead of as a document; without any where it has none of them."""
+
+    body: msgspec.Raw = msgspec.field(name="fields", default_factory=lambda: msgspec.Raw(b"{}"))
+
+
+class IndexedFieldsHit(FieldsHit, gc=False):
+    """A hit of fields, of a source that is more than one index."""
+
+    index: str | None = msgspec.field(default=None, name="_index")
+
+
 HitType = TypeVar("HitType")
 
 # Every escape is matched, so that the second backslash of an escaped one does not begin another.
 _ESCAPE = re.compile(rb"\\(?:(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL)
-_SOURCE = re.compile(rb'"_source":\s*')
+_BODY = re.compile(rb'"(?:_source|fields)":\s*')
 
 
 class _Total(msgspec.Struct):
@@ -50,16 +62,14 @@ class _Shards(msgspec.Struct):
     failed: int = 0
 
 
-class SearchAnswer(msgspec.Struct, Generic[HitType]):
+class PlainAnswer(msgspec.Struct, Generic[HitType]):
     """The parts of a search answer that matter.
 
-    :param pit_id: the point in time to use from now on.
     :param timed_out: the server gave up before it was done.
     :param shards: ``failed`` counts the shards without an answer.
     :param hits: the hits, and their total where it was asked for.
     """
 
-    pit_id: str
     timed_out: bool
     shards: _Shards = msgspec.field(name="_shards")
     hits: _Hits[HitType]
@@ -74,26 +84,53 @@ class SearchAnswer(msgspec.Struct, Generic[HitType]):
             raise TransientError(f"{about}: the search {why}; a part of an answer is never used")
 
 
+class SearchAnswer(PlainAnswer[HitType], Generic[HitType]):
+    """The answer of a search in a point in time.
+
+    :param pit_id: the point in time to use from now on.
+    """
+
+    pit_id: str
+
+
 class Position(msgspec.Struct):
     """The hit of a search that asks only where something is."""
 
     sort: tuple[int, ...]
 
 
-_hits = msgspec.json.Decoder(SearchAnswer[Hit])
-_indexed_hits = msgspec.json.Decoder(SearchAnswer[IndexedHit])
+AnswerType = TypeVar("AnswerType", bound=PlainAnswer[Any])
+
+_hits: dict[tuple[bool, bool], msgspec.json.Decoder[Any]] = {
+    (False, False): msgspec.json.Decoder(SearchAnswer[Hit]),
+    (True, False): msgspec.json.Decoder(SearchAnswer[IndexedHit]),
+    (False, True): msgspec.json.Decoder(SearchAnswer[FieldsHit]),
+    (True, True): msgspec.json.Decoder(SearchAnswer[IndexedFieldsHit]),
+}
+_plain = msgspec.json.Decoder(PlainAnswer[IndexedHit])
 _positions = msgspec.json.Decoder(SearchAnswer[Position])
 
 
-def decode_page(answer: bytes, *, with_index: bool, about: str) -> SearchAnswer[Any]:
+def decode_page(answer: bytes, *, with_index: bool, about: str, fields: bool = False) -> SearchAnswer[Any]:
     """Slice an answer into records.
 
     :param with_index: set ``Record.index``.
+    :param fields: the hits hold fields instead of documents.
     :param about: what was asked, for messages.
     :raises TransientError: the answer is cut off, timed out, or lacks a shard.
     :raises PermanentError: the documents have no ``_source``.
     """
-    return _decode(_indexed_hits if with_index else _hits, answer, about)
+    return _decode(_hits[with_index, fields], answer, about)
+
+
+def decode_plain(answer: bytes, *, about: str) -> PlainAnswer[IndexedHit]:
+    """Slice the answer of a search without a point in time into records, each with its index.
+
+    :param about: what was asked, for messages.
+    :raises TransientError: the answer is cut off, timed out, or lacks a shard.
+    :raises PermanentError: the documents have no ``_source``.
+    """
+    return _decode(_plain, answer, about)
 
 
 def decode_positions(answer: bytes, *, about: str) -> SearchAnswer[Position]:
@@ -104,7 +141,7 @@ def decode_positions(answer: bytes, *, about: str) -> SearchAnswer[Position]:
     return _decode(_positions, answer, about)
 
 
-def _decode(decoder: msgspec.json.Decoder[SearchAnswer[Any]], answer: bytes, about: str) -> SearchAnswer[Any]:
+def _decode(decoder: msgspec.json.Decoder[AnswerType], answer: bytes, about: str) -> AnswerType:
     try:
         decoded = _decode_also_half_characters(decoder, answer)
     except msgspec.ValidationError as error:
@@ -119,9 +156,7 @@ def _decode(decoder: msgspec.json.Decoder[SearchAnswer[Any]], answer: bytes, abo
     return decoded
 
 
-def _decode_also_half_characters(
-    decoder: msgspec.json.Decoder[SearchAnswer[Any]], answer: bytes
-) -> SearchAnswer[Any]:
+def _decode_also_half_characters(decoder: msgspec.json.Decoder[AnswerType], answer: bytes) -> AnswerType:
     """Decode an answer in which a document may hold the escape of half a surrogate pair.
 
     Elasticsearch keeps such a document, msgspec refuses it even where it only slices. It then slices a copy
@@ -137,7 +172,7 @@ def _decode_also_half_characters(
         if harmless == answer:
             raise
     decoded = decoder.decode(harmless)
-    places = _SOURCE.finditer(harmless)
+    places = _BODY.finditer(harmless)
     for hit in decoded.hits.hits:
         body = bytes(hit.body)
         start = next(place.end() for place in places if harmless.startswith(body, place.end()))

@@ -35,6 +35,7 @@ class PointInTime:
     def __init__(self, rest: Rest, shard: Shard, *, keep_alive: timedelta, log: logging.Logger) -> None:
         self._rest = rest
         self._shard = shard
+        self._path = quote(shard.index.name, safe="")
         self._keep_alive = f"{int(keep_alive.total_seconds())}s"
         self._log = log
         self.average_bytes_on_disk = 0.0
@@ -82,26 +83,34 @@ class PointInTime:
         return True
 
     def _refreshed_bound(self) -> int:
-        """Return the global checkpoint as it was *before* a refresh: what lies below it is visible after."""
-        state = same_shard(
-            self._shard, shard_states(self._rest, self._shard.index.name).get(self._shard.number)
-        )
-        self.average_bytes_on_disk = state.store_bytes / state.docs if state.docs else 0.0
+        """Return the global checkpoint as it was *before* a refresh: what lies below it is visible after.
+
+        -1 where there is none to rely on: the shard is then one window.
+        """
+        checkpoint = self._global_checkpoint()
         try:
-            refresh(self._rest, self._shard.index.name)
+            refresh(self._rest, self._path, about=self._shard.about)
         except ForbiddenError as error:
             self._log.warning(
-                "%s is read as one window, and again from its beginning after an interruption, because the "
-                "connection may not refresh it: %s", self._shard.about, error,
+                "%s may lack what was indexed in the last moments and, unless the source has a sort, is read "
+                "as one window, because the connection may not refresh it: %s", self._shard.about, error,
             )  # fmt: skip
             return -1
-        return state.global_checkpoint
+        return checkpoint
+
+    def _global_checkpoint(self) -> int:
+        shard = self._shard
+        if shard.history is None:
+            return -1
+        states = shard_states(self._rest, self._path, about=shard.about).get(shard.index.name, {})
+        state = same_shard(shard, states.get(shard.number))
+        self.average_bytes_on_disk = state.store_bytes / state.docs if state.docs else 0.0
+        return state.global_checkpoint if shard.index.sequence_numbers else -1
 
     def _open(self) -> str:
         answer = self._rest.call(
             "POST",
-            f"/{quote(self._shard.index.name, safe='')}/_pit"
-            f"?keep_alive={self._keep_alive}&preference=_shards:{self._shard.number}",
+            f"/{self._path}/_pit?keep_alive={self._keep_alive}&preference=_shards:{self._shard.number}",
             about=self._shard.about,
         )
         return decoded(answer.body, _Opened, self._shard.about).id
@@ -147,14 +156,16 @@ class PointsInTime:
                 break
 
 
-def refresh(rest: Rest, index: str) -> None:
+def refresh(rest: Rest, path: str, *, about: str, parameters: str = "") -> None:
     """Make every write so far visible to searches.
 
+    :param path: names of what to refresh, as part of a path.
+    :param about: what to call it in messages.
+    :param parameters: for the request's query string.
     :raises TransientError: a copy of a shard could not do it.
     :raises ForbiddenError: the ``maintenance`` privilege is missing.
     """
-    about = f"index {index!r}"
-    answer = rest.call("POST", f"/{quote(index, safe='')}/_refresh", about=about)
+    answer = rest.call("POST", f"/{path}/_refresh?{parameters}", about=about)
     failed = decoded(answer.body, _Refreshed, about).shards.failed
     if failed:
         raise TransientError(f"{about}: the refresh failed on {failed} shard copies")

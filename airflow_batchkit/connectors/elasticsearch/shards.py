@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote
 
 import msgspec
 
-from airflow_batchkit.connectors.elasticsearch.errors import IndexMissingError
-from airflow_batchkit.engine.exceptions import PermanentError, TransientError, UsageError
+from airflow_batchkit.engine.exceptions import PermanentError, TransientError
 
 if TYPE_CHECKING:
     from airflow_batchkit.connectors.elasticsearch.rest import Rest
 
 DEFAULT_MAX_RESULT_WINDOW = 10_000
-_FORBIDDEN_IN_NAMES = re.compile(r'[\\/*?"<>| ,#:]')
 _STATS_FIELDS = (
     "indices.*.uuid,indices.*.shards.*.routing.primary,indices.*.shards.*.seq_no.global_checkpoint,"
     "indices.*.shards.*.commit.user_data.history_uuid,indices.*.shards.*.docs.count,"
@@ -35,12 +32,20 @@ class Index:
     :param uuid: differs once the index is made anew.
     :param shards: number of its shards.
     :param max_result_window: the most records that a page may hold.
+    :param created: when, in milliseconds since 1970 by the server's clock.
+    :param sequence_numbers: whether its documents have any.
+    :param time_series: its documents are identified by their dimensions and time.
+    :param partial: it is mounted from a snapshot without being there as a whole (the frozen tier).
     """
 
     name: str
     uuid: str
     shards: int
-    max_result_window: int
+    max_result_window: int = DEFAULT_MAX_RESULT_WINDOW
+    created: int = 0
+    sequence_numbers: bool = True
+    time_series: bool = False
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +72,14 @@ class Shard:
 
     :param index: the index it belongs to.
     :param number: its number in the index.
-    :param history: its ``history_uuid`` when the source was opened.
+    :param history: its ``history_uuid`` when the source was opened; None where it may not be asked for.
+    :param filter: what an alias lets through of it, as the server keeps it; None for everything.
     """
 
     index: Index
     number: int
-    history: str
+    history: str | None
+    filter: Mapping[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -86,61 +93,20 @@ class Shard:
         return f"index {self.index.name!r} shard {self.number}"
 
 
-def check_index_name(name: str) -> None:
-    """Refuse what is not the name of one concrete index.
+def shard_states(rest: Rest, path: str, *, about: str) -> dict[str, dict[int, ShardState]]:
+    """Ask the primary copies of some indices' shards; one that is not available is missing from the answer.
 
-    :raises UsageError: the name, and why.
+    :param path: the indices' names, as part of a path.
+    :param about: what to call them in messages.
+    :raises IndexMissingError: an index was deleted.
+    :raises ForbiddenError: the ``monitor`` privilege is missing.
     """
-    if not name:
-        raise UsageError("index is empty (did a template render to nothing?): name the index to read")
-    if name == "_all" or name[0] in "-_+" or name in {".", ".."} or _FORBIDDEN_IN_NAMES.search(name):
-        raise UsageError(
-            f"index {name!r}: must be the name of one index, without wildcards, commas or date math; "
-            "give several indices as a list"
-        )
+    target = f"/{path}/_stats/docs,store?level=shards&filter_path={_STATS_FIELDS}"
+    stats = decoded(rest.call("GET", target, about=about).body, _Stats, about)
+    return {name: _primaries(index) for name, index in stats.indices.items()}
 
 
-def look_up(rest: Rest, name: str) -> Index:
-    """Find an index and check that it can be read by sequence numbers.
-
-    :raises UsageError: there is no such index, it is an alias or a data stream, is closed, or has no sequence
-        numbers or no ``_source``.
-    """
-    about = f"index {name!r}"
-    try:
-        answer = rest.call("GET", f"/{quote(name, safe='')}/_settings?flat_settings=true", about=about)
-    except IndexMissingError as error:
-        raise UsageError(f"{about}: there is no such index at {rest.hosts}") from error
-    found = decoded(answer.body, dict[str, dict[str, dict[str, Any]]], about)
-    if name not in found:
-        raise UsageError(
-            f"{about} is an alias or a data stream of {', '.join(sorted(found)[:3]) or 'nothing'}: "
-            "name the concrete indices"
-        )
-    settings = found[name]["settings"]
-    if settings.get("index.verified_before_close") == "true":
-        raise UsageError(f"{about} is closed: open it, then run again")
-    if settings.get("index.disable_sequence_numbers") == "true":
-        raise UsageError(f"{about} has no sequence numbers (index.disable_sequence_numbers) to read it by")
-    _check_source_is_stored(rest, name)
-    return Index(
-        name=name,
-        uuid=settings["index.uuid"],
-        shards=int(settings["index.number_of_shards"]),
-        max_result_window=int(settings.get("index.max_result_window", DEFAULT_MAX_RESULT_WINDOW)),
-    )
-
-
-def shard_states(rest: Rest, index: str) -> dict[int, ShardState]:
-    """Ask the primary copies of an index's shards; one that is not available is missing from the answer.
-
-    :raises IndexMissingError: the index was deleted.
-    """
-    about = f"index {index!r}"
-    target = f"/{quote(index, safe='')}/_stats/docs,store?level=shards&filter_path={_STATS_FIELDS}"
-    stats = decoded(rest.call("GET", target, about=about).body, _Stats, about).indices.get(index)
-    if stats is None:
-        return {}
+def _primaries(stats: _IndexStats) -> dict[int, ShardState]:
     return {
         int(number): ShardState(
             uuid=stats.uuid,
@@ -153,20 +119,6 @@ def shard_states(rest: Rest, index: str) -> dict[int, ShardState]:
         for copy in copies
         if copy.routing.primary
     }
-
-
-def available(index: Index, states: dict[int, ShardState]) -> dict[int, ShardState]:
-    """Return the states of all shards of an index.
-
-    :raises TransientError: one has no available primary.
-    """
-    missing = [number for number in range(index.shards) if number not in states]
-    if missing:
-        raise TransientError(
-            f"index {index.name!r}: {len(missing)} of {index.shards} shards are not available "
-            f"(shard {missing[0]} first): wait until the cluster is yellow or green"
-        )
-    return states
 
 
 def same_shard(shard: Shard, state: ShardState | None) -> ShardState:
@@ -186,8 +138,10 @@ def same_shard(shard: Shard, state: ShardState | None) -> ShardState:
 
 def fingerprint(shards: Sequence[Shard]) -> str:
     """Return a short hash of what makes these shards the ones they are."""
-    identity = [(shard.index.name, shard.index.uuid, shard.number, shard.history) for shard in shards]
-    return hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:16]
+    identity = [
+        (shard.index.name, shard.index.uuid, shard.number, shard.history, shard.filter) for shard in shards
+    ]
+    return hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()[:16]
 
 
 def decoded(answer: bytes, form: type[Decoded], about: str) -> Decoded:
@@ -202,16 +156,6 @@ def decoded(answer: bytes, form: type[Decoded], about: str) -> Decoded:
         raise PermanentError(f"{about}: the server's answer has an unexpected form: {error}") from error
     except msgspec.DecodeError as error:
         raise TransientError(f"{about}: the server's answer is not whole JSON: {error}") from error
-
-
-def _check_source_is_stored(rest: Rest, name: str) -> None:
-    about = f"index {name!r}"
-    target = f"/{quote(name, safe='')}/_mapping?filter_path=*.mappings._source.enabled"
-    mapping = rest.call("GET", target, about=about).body
-    if b'"enabled":false' in mapping:
-        raise UsageError(
-            f"{about} stores no _source (switched off in its mapping): its documents cannot be exported"
-        )
 
 
 def _safe(name: str) -> str:

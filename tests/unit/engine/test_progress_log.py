@@ -11,6 +11,7 @@ import pytest
 from airflow_batchkit.engine.checkpoint import Checkpoint, Counts
 from airflow_batchkit.engine.dead_letters import DeadLetter
 from airflow_batchkit.engine.exceptions import PermanentError, StoppedError, SupersededError, TransientError
+from airflow_batchkit.engine.progress import Progress
 from airflow_batchkit.engine.progress_log import LogListener, flatten, one_line, summary
 from airflow_batchkit.engine.report import Report, make_report
 from tests.support.legs import World
@@ -90,6 +91,30 @@ def test_a_whole_run_tells_its_story(listener: LogListener, caplog: pytest.LogCa
     assert "Traceback" in text
     assert "everything is written; publishing" in text
     assert text.index("publishing") < text.index("job, run run-1")
+
+
+def test_a_window_without_records_is_no_line(listener: LogListener, caplog: pytest.LogCaptureFixture) -> None:
+    """The log has a line for each window that brought something, and none that says the same again."""
+    for read in (100, 100, 250, 250):
+        listener.on_progress(
+            Progress(
+                batches=1,
+                batches_total=None,
+                read=read,
+                total=None,
+                records_per_second=1.0,
+                dead_lettered=0,
+                eta_seconds=None,
+                active_seconds=1.0,
+                throttled_seconds=0.0,
+                bytes_read=1,
+                cursor="",
+            )
+        )
+    assert [message.partition("records")[0] for message in caplog.messages] == [
+        "batch 1 · 100 ",
+        "batch 1 · 250 ",
+    ]
 
 
 def test_the_summary_is_a_table() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Iterator
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
@@ -14,6 +16,7 @@ from airflow_batchkit.connectors.elasticsearch.client import ElasticsearchEndpoi
 from airflow_batchkit.connectors.elasticsearch.rest import Rest
 from airflow_batchkit.engine.exceptions import TransientError, UsageError
 from airflow_batchkit.engine.policies import Timeouts
+from tests.support.processes import free_port
 
 
 class Recorder(HTTPServer):
@@ -106,3 +109,76 @@ def test_the_log_tells_what_not_with_what(rest: Rest, caplog: pytest.LogCaptureF
     assert line.startswith("index 'orders': POST /_pit answered 200 with 10 bytes in ")
     assert "secret" not in caplog.text
     assert "dG9tYXRv" not in caplog.text
+
+
+def connection_to(*hosts: str, **seconds: float) -> Rest:
+    """Make a connection to several hosts; its timeouts in seconds."""
+    timeouts = Timeouts(**{name: timedelta(seconds=limit) for name, limit in seconds.items()})
+    return Rest(
+        connect(ElasticsearchEndpoint(hosts=hosts), timeouts),
+        timeouts=timeouts,
+        log=logging.getLogger("test"),
+    )
+
+
+def test_another_host_is_asked(recorder: Recorder, caplog: pytest.LogCaptureFixture) -> None:
+    """Hosts that refuse are passed over, whichever comes first; the log names each of them once."""
+    away = [f"http://127.0.0.1:{free_port()}" for _ in range(2)]
+    rest = connection_to(*away, recorder.url)
+    for _ in range(12):
+        assert rest.call("GET", "/", about="index 'orders'").status == 200
+    rest.close()
+    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(recorder.seen) == 12
+    assert 1 <= len(told) == len(set(told)) <= 2
+    assert all(line.startswith("index 'orders': no answer from http://127.0.0.1:") for line in told)
+    assert all(line.endswith("Connection refused; asking another host") for line in told)
+
+
+def test_a_host_that_is_back_is_told_of_again(recorder: Recorder, caplog: pytest.LogCaptureFixture) -> None:
+    """A host that answered in between is news when it goes away a second time."""
+    rest = connection_to(recorder.url, f"http://127.0.0.1:{free_port()}")
+    error = TransientError("x: no answer")
+    for _ in range(2):
+        rest._say_away(recorder.url, error)
+    pool = rest._client.transport.node_pool
+    for node in pool.all():
+        if node.base_url != recorder.url:
+            pool.mark_dead(node)
+    rest.call("GET", "/", about="x")
+    rest._say_away(recorder.url, error)
+    rest.close()
+    assert [record.levelname for record in caplog.records if "asking another" in record.message] == [
+        "WARNING",
+        "WARNING",
+    ]
+
+
+def test_when_no_host_answers_all_are_named() -> None:
+    """Each host is asked once, and the error names every one."""
+    hosts = [f"http://127.0.0.1:{free_port()}" for _ in range(3)]
+    rest = connection_to(*hosts)
+    with pytest.raises(TransientError) as caught:
+        rest.call("GET", "/", about="x")
+    rest.close()
+    assert all(str(caught.value).count(host) == 1 for host in hosts)
+
+
+def test_a_late_answer_is_not_asked_for_elsewhere() -> None:
+    """A search that is too slow for its limit would burden a second host as well: the caller decides."""
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        hosts = [f"http://127.0.0.1:{server.getsockname()[1]}" for server in (one, two)]
+        rest = connection_to(*hosts, read=0.2)
+        with pytest.raises(TransientError, match="ConnectionTimeout") as caught:
+            rest.call("GET", "/", about="x")
+        rest.close()
+    assert sum(host in str(caught.value) for host in hosts) == 1
+
+
+def test_a_closed_connection_asks_nobody(recorder: Recorder) -> None:
+    """Closing ends a request for good: it does not go on to the next host."""
+    rest = connection_to(recorder.url, f"http://127.0.0.1:{free_port()}")
+    rest.close()
+    with pytest.raises(TransientError):
+        rest.call("GET", "/", about="x")
+    assert recorder.seen == []

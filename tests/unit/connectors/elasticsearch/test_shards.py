@@ -11,46 +11,14 @@ from airflow_batchkit.connectors.elasticsearch.shards import (
     Index,
     Shard,
     ShardState,
-    available,
-    check_index_name,
     decoded,
     fingerprint,
     same_shard,
 )
-from airflow_batchkit.engine.exceptions import PermanentError, TransientError, UsageError
+from airflow_batchkit.engine.exceptions import PermanentError, TransientError
 
 ORDERS = Index(name="orders", uuid="u", shards=2, max_result_window=10_000)
 STATE = ShardState(uuid="u", history="h", global_checkpoint=5, docs=6, store_bytes=600)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "",
-        "*",
-        "orders-*",
-        "a,b",
-        "-orders",
-        "_orders",
-        "+orders",
-        "_all",
-        "<orders-{now/d}>",
-        "a b",
-        "..",
-        "a#b",
-        "c:d",
-    ],
-)
-def test_what_is_not_one_index_is_refused(name: str) -> None:
-    """Wildcards, lists in one text, date math and names that no index can have are refused."""
-    with pytest.raises(UsageError, match="index"):
-        check_index_name(name)
-
-
-@pytest.mark.parametrize("name", ["orders", "orders-2026.11", ".hidden", "bestellungen_ü", "a+b"])
-def test_names_of_indices_pass(name: str) -> None:
-    """What the server allows is allowed."""
-    check_index_name(name)
 
 
 def test_partitions_are_named_safely_and_apart() -> None:
@@ -78,13 +46,6 @@ def test_anything_that_makes_an_index_another_changes_its_fingerprint() -> None:
     ]
     assert fingerprint(shards) == fingerprint(list(shards))
     assert len({fingerprint(shards), *map(fingerprint, others)}) == 4
-
-
-def test_a_shard_without_a_primary_is_not_left_out() -> None:
-    """A part of an index is never taken for the whole."""
-    assert available(ORDERS, {0: STATE, 1: STATE})
-    with pytest.raises(TransientError, match="1 of 2 shards are not available"):
-        available(ORDERS, {0: STATE})
 
 
 def test_another_shard_under_the_same_name_is_noticed() -> None:

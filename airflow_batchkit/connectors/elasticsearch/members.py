@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import msgspec
 
-from airflow_batchkit.connectors.elasticsearch.errors import IndexMissingError
+from airflow_batchkit.connectors.elasticsearch.errors import ForbiddenError, IndexMissingError
 from airflow_batchkit.connectors.elasticsearch.shards import DEFAULT_MAX_RESULT_WINDOW, Index, decoded
 from airflow_batchkit.engine.exceptions import TransientError, UsageError
 
@@ -107,8 +107,7 @@ def find_members(rest: Rest, names: Names, log: logging.Logger) -> list[Member]:
     found = _search_shards(rest, names, log)
     members: list[Member] = []
     for path in paths(sorted(found)):
-        answer = rest.call("GET", f"/{path}/_settings?flat_settings=true", about=names.about)
-        settings = decoded(answer.body, dict[str, _Settings], names.about)
+        settings = _settings(rest, path, names)
         members += [
             _member(name, entry.settings, found[name])
             for name, entry in sorted(settings.items())
@@ -185,6 +184,19 @@ def _searched(rest: Rest, path: str, names: Names, log: logging.Logger) -> dict[
     for copies in answer.shards:
         found[copies[0].index].shards.add(copies[0].shard)
     return found
+
+
+def _settings(rest: Rest, path: str, names: Names) -> dict[str, _Settings]:
+    try:
+        answer = rest.call("GET", f"/{path}/_settings?flat_settings=true", about=names.about)
+    except ForbiddenError as error:
+        if path in names.expressions:
+            raise
+        raise ForbiddenError(
+            f"{names.about} stands for {unquote(path)}: its indices are read one by one, and the connection "
+            f"needs its privileges on them, not on an alias alone: {error}"
+        ) from error
+    return decoded(answer.body, dict[str, _Settings], names.about)
 
 
 def _left_out(name: str, settings: Mapping[str, Any], names: Names, log: logging.Logger) -> bool:

@@ -13,6 +13,7 @@ import pytest
 from airflow_batchkit.connectors.elasticsearch.source import ElasticsearchSource
 from airflow_batchkit.engine.exceptions import BatchkitError, PushbackError, TransientError, UsageError
 from airflow_batchkit.engine.policies import Timeouts
+from airflow_batchkit.engine.types import Total
 from tests.support.elasticsearch_reading import (
     SMALL,
     context,
@@ -233,3 +234,25 @@ def test_without_the_right_to_refresh_a_shard_is_one_window(
 
     assert len(reading.records) == 400
     assert len(reading.cursors) == 1
+
+
+@pytest.mark.parametrize("statistics", [True, False], ids=["", "no statistics"])
+def test_a_count_that_takes_too_long_is_estimated(
+    elasticsearch_server: ElasticsearchEndpoint,
+    index: str,
+    statistics: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The run begins with an estimate, called so, or with none; it is not held up by a number to look at."""
+
+    def plan(path: str, _number: int) -> Fault:
+        if path == f"/{index}/_count":
+            return Status(503, b"", JSON)
+        return Status(403, b"{}", JSON) if "/_stats" in path and not statistics else None
+
+    source = ElasticsearchSource(index=index, query={"range": {"n": {"lt": 10}}})
+    with fault_proxy(elasticsearch_server.url, plan) as (url, _), opened(source, url) as found:
+        assert found.total == (Total(records=400, exact=False) if statistics else None)
+        assert len(read_all(found)) == 10
+    told = "that of all documents" if statistics else "not known how many documents match"
+    assert told in caplog.text

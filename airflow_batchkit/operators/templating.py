@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 _NOTHING = ("", "None")
+_NO_LOGICAL_DATE = "a manual run without a logical date has no ds, data_interval_start or logical_date"
 
 
 class TemplatedValuesOperator(BaseOperator):
@@ -67,10 +68,9 @@ class TemplatedValuesOperator(BaseOperator):
             try:
                 super()._do_render_template_fields(parent, (name,), context, environment, seen_oids)
             except (UsageError, jinja2.TemplateError) as error:
-                message = (
-                    f"{name}: {error}; nothing was read or written. Give the template a value (a manual run "
-                    "without a logical date has no ds, data_interval_start or logical_date)"
-                )
+                message = f"{name}: {error}; nothing was read or written. Give the template a value"
+                if isinstance(error, jinja2.UndefinedError):
+                    message += f" ({_NO_LOGICAL_DATE})"
                 raise AirflowFailException(message) from error
 
     @override

@@ -9,9 +9,9 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python;
 	then echo $$python; break; fi; done)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-PACKAGE := --editable ".[zstd]" --group dev
+PACKAGE := --editable ".[postgres,zstd]" --group dev
 
-.PHONY: help setup demo test check format constraints clean
+.PHONY: help setup demo compose test bench check format constraints clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,8 +33,16 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: setup ## Export 200,000 orders in real Airflow, kill the worker half-way, watch it resume
 	@$(BIN)/batchkit demo
 
+compose: ## Start Airflow, Elasticsearch and an S3 store with sample orders in Docker (docs/docker.md)
+	@$(PYTHON) docker/make_env.py
+	docker compose up --build --detach
+	@echo "Airflow: http://localhost:8080, user admin, password AIRFLOW_ADMIN_PASSWORD in .env"
+
 test: setup ## Run all tests, on the real servers that they need
 	@$(BIN)/pytest
+
+bench: setup ## Measure the export beside its peers; writes the numbers in docs/performance.md
+	@$(BIN)/python -m benchmarks
 
 check: setup ## Lint, formatting, types, and which layer may import which
 	$(BIN)/ruff check

@@ -6,17 +6,21 @@ import os
 import secrets
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.airflow import make_database, prepare_environment
+from tests.support.certificates import Authority
 from tests.support.elasticsearch import ElasticsearchEndpoint, ElasticsearchServer
-from tests.support.elasticsearch_distribution import MissingError
+from tests.support.elasticsearch_access import LEAST
+from tests.support.elasticsearch_distribution import VERSION_8, MissingError
+from tests.support.postgres import MissingError as MissingPostgresError, PostgresServer
 from tests.support.processes import unavailable
 from tests.support.s3 import S3Server, moto_server
 from tests.support.slack import SlackServer
 from tests.support.standalone import AirflowStandalone
+from tests.support.versitygw import program as versitygw_program, versitygw_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,6 +51,32 @@ def elasticsearch_server() -> Iterator[ElasticsearchEndpoint]:
         server.stop()
 
 
+@pytest.fixture(scope="session")
+def elasticsearch_8_server() -> Iterator[ElasticsearchEndpoint]:
+    """Give an Elasticsearch of the previous major version that tests share."""
+    server = ElasticsearchServer(version=VERSION_8, heap="384m")
+    try:
+        yield _started(server)
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def secured_elasticsearch_server() -> Iterator[ElasticsearchServer]:
+    """Give an Elasticsearch that asks who is there, over https, with a certificate for ``localhost``."""
+    certificate = Authority().issue(["localhost"])
+    server = ElasticsearchServer(
+        certificate=certificate,
+        users={"reader": ["reader"], "stranger": []},
+        roles={"reader": {"indices": [{"names": ["secured-*"], "privileges": LEAST}]}},
+        heap="384m",
+    )
+    try:
+        yield _started(server)
+    finally:
+        server.stop()
+
+
 @pytest.fixture
 def new_elasticsearch_server() -> Iterator[Callable[..., ElasticsearchServer]]:
     """Start nodes of a test's own, which it may kill and restart; takes what ElasticsearchServer takes."""
@@ -61,10 +91,51 @@ def new_elasticsearch_server() -> Iterator[Callable[..., ElasticsearchServer]]:
         server.stop()
 
 
+def _started_postgres(server: PostgresServer) -> PostgresServer:
+    try:
+        server.start()
+    except MissingPostgresError as missing:
+        unavailable(str(missing))
+    return server
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """Give the PostgreSQL that tests share: each uses a database of its own."""
+    server = PostgresServer()
+    try:
+        yield _started_postgres(server)
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def new_postgres_server() -> Iterator[Callable[..., PostgresServer]]:
+    """Start servers of a test's own, which it may kill and restart; takes what PostgresServer takes."""
+    servers: list[PostgresServer] = []
+
+    def new(**settings: Any) -> PostgresServer:
+        servers.append(PostgresServer(**settings))
+        return _started_postgres(servers[-1])
+
+    yield new
+    for server in reversed(servers):
+        server.stop()
+
+
+@pytest.fixture
+def database(postgres_server: PostgresServer) -> Iterator[str]:
+    """Give an empty database that goes when the test ends."""
+    name = postgres_server.new_database()
+    yield name
+    postgres_server.drop_database(name)
+
+
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """Give the S3 API that tests share: each uses a bucket of its own."""
-    with moto_server(tmp_path_factory.mktemp("s3")) as server:
+    folder, versitygw = tmp_path_factory.mktemp("s3"), versitygw_program()
+    with moto_server(folder) if versitygw is None else versitygw_server(versitygw, folder) as server:
         yield server
 
 

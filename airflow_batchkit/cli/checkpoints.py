@@ -23,7 +23,7 @@ _file_option = click.option(
     "--checkpoint",
     "file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="This file, where `copy --checkpoint FILE` was used. Default: all in the default folder.",
+    help="This file, where `--checkpoint FILE` was used. Default: all in the default folder.",
 )
 
 
@@ -47,7 +47,7 @@ class Saved:
 
 @click.group()
 def checkpoints() -> None:
-    """Look at the progress that `batchkit copy` saved, and remove it.
+    """Look at the progress that `batchkit copy` and `batchkit run` saved, and remove it.
 
     \b
     Examples:
@@ -102,7 +102,7 @@ def show(name: str | None, file: Path | None) -> int:
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def clear(names: Sequence[str], file: Path | None, older_than: timedelta | None, *, yes: bool) -> int:
-    """Remove checkpoints: the next copy begins at the beginning.
+    """Remove checkpoints: the next copy or run begins at the beginning.
 
     \b
     Examples:

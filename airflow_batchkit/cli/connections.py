@@ -6,7 +6,7 @@ import os
 import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from typing_extensions import override
 
@@ -17,6 +17,7 @@ from airflow_batchkit.hooks.switches import as_optional_text, as_switch
 
 if TYPE_CHECKING:
     from airflow_batchkit.connectors.elasticsearch.client import ElasticsearchEndpoint
+    from airflow_batchkit.connectors.sql.postgres.endpoint import PostgresEndpoint
     from airflow_batchkit.engine.policies import Timeouts
 
 _PREFIX = "BATCHKIT_ELASTICSEARCH_"
@@ -40,8 +41,14 @@ class EnvironmentConnections(Connections):
 
             return connect(elasticsearch_endpoint(conn_id), timeouts=timeouts)
         if kind == "s3":
-            return _s3(conn_id, timeouts)
+            from airflow_batchkit.cli.s3_client import s3_client
+
+            return s3_client(conn_id, timeouts)
         if kind == "sql":
+            if conn_id.startswith("postgresql://"):
+                from airflow_batchkit.connectors.sql.postgres.endpoint import connect as connect_postgres
+
+                return connect_postgres(postgres_endpoint(conn_id), timeouts)
             return _sqlite(conn_id, timeouts)
         raise UsageError(f"the command line cannot connect to {kind!r}")
 
@@ -58,6 +65,32 @@ def elasticsearch_endpoint(name: str) -> ElasticsearchEndpoint:
     conn_id = parse_qs(parts.query).get("conn_id", [None])[0]
     settings = _from_variables() if conn_id is None else _from_connection(airflow_connection(conn_id))
     return ElasticsearchEndpoint(hosts=(f"{parts.scheme}://{parts.netloc}",), **settings)
+
+
+def postgres_endpoint(name: str) -> PostgresEndpoint:
+    """Return where a PostgreSQL is and how to get in; without a connection libpq's own variables say that.
+
+    :param name: its address, ``postgresql://db.example:5432/shop``, with ``?conn_id=`` where there is a
+        connection.
+    :raises UsageError: the environment lacks the connection.
+    """
+    from airflow_batchkit.connectors.sql.postgres.endpoint import DEFAULT_PORT, PostgresEndpoint
+
+    parts = urlsplit(name)
+    conn_id = parse_qs(parts.query).get("conn_id", [None])[0]
+    connection = AirflowConnection() if conn_id is None else airflow_connection(conn_id)
+    extra = connection.extra
+    return PostgresEndpoint(
+        host=parts.hostname or "",
+        port=parts.port or DEFAULT_PORT,
+        database=unquote(parts.path.strip("/")),
+        user=connection.login or None,
+        password=connection.password or None,
+        sslmode=as_optional_text(extra.get("sslmode")),
+        sslrootcert=as_optional_text(extra.get("sslrootcert")),
+        sslcert=as_optional_text(extra.get("sslcert")),
+        sslkey=as_optional_text(extra.get("sslkey")),
+    )
 
 
 def _from_variables() -> dict[str, Any]:
@@ -84,37 +117,6 @@ def _from_connection(connection: AirflowConnection) -> dict[str, Any]:
         "fingerprint": as_optional_text(extra.get("ssl_assert_fingerprint")),
         "verify_certs": as_switch("verify_certs", extra.get("verify_certs", True)),
         "http_compress": as_switch("http_compress", extra.get("http_compress", False)),
-    }
-
-
-def _s3(conn_id: str, timeouts: Timeouts) -> Any:
-    import boto3
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError
-
-    config = Config(
-        connect_timeout=timeouts.connect.total_seconds(),
-        read_timeout=timeouts.read.total_seconds(),
-        retries={"total_max_attempts": 1, "mode": "standard"},
-        # Conditional writes are refused with older signatures.
-        signature_version="s3v4",
-    )
-    settings = s3_settings(airflow_connection(conn_id)) if conn_id else {}
-    try:
-        return boto3.client("s3", config=config, **settings)
-    except (BotoCoreError, ValueError) as error:
-        raise UsageError(f"these AWS settings make no S3 client: {error}") from error
-
-
-def s3_settings(connection: AirflowConnection) -> dict[str, Any]:
-    """Return what boto3's client takes from a connection; what is absent stays boto3's own choice."""
-    extra = {name: as_optional_text(value) for name, value in connection.extra.items()}
-    return {
-        "aws_access_key_id": connection.login or extra.get("aws_access_key_id"),
-        "aws_secret_access_key": connection.password or extra.get("aws_secret_access_key"),
-        "aws_session_token": extra.get("aws_session_token"),
-        "region_name": extra.get("region_name"),
-        "endpoint_url": extra.get("endpoint_url"),
     }
 
 

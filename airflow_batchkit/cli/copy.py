@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
-import os
-import platform
-import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from airflow_batchkit import __version__
-from airflow_batchkit.cli import options
+from airflow_batchkit.cli import legs, options
 from airflow_batchkit.cli.checkpoint_files import CheckpointFile, checkpoint_of_copy
 from airflow_batchkit.cli.exits import DONE, STOPPED
 from airflow_batchkit.cli.interrupts import Interrupts
 from airflow_batchkit.cli.systems import dead_letters_at, sink_at, source_at
 from airflow_batchkit.cli.urls import parse
-from airflow_batchkit.engine.exceptions import (
-    CannotResumeError,
-    ErrorBudgetExceededError,
-    StoppedError,
-    UsageError,
-)
+from airflow_batchkit.engine.exceptions import StoppedError, UsageError
 from airflow_batchkit.engine.job import Job, RunIdentity
 from airflow_batchkit.engine.memory import give_freed_buffers_back
 from airflow_batchkit.engine.policies import BatchPolicy, ErrorBudget, RateLimit
 from airflow_batchkit.engine.stop import Stop
 
 if TYPE_CHECKING:
-    from airflow_batchkit.engine.checkpoint import Checkpoint
     from airflow_batchkit.engine.report import Report
 
 
@@ -97,13 +85,18 @@ def copy(source_url: str, sink_url: str, **given: Any) -> int:
       elasticsearch+http://host:9200/index[,index2]     source
       elasticsearch+https://host:9200/index[,index2]    source
       sqlite:///path/file.db?table=orders               source; also &key=day,id and &where=CONDITION
-      s3://bucket/prefix                                sink; endpoint and credentials as for boto3
+      postgresql://host:5432/database?table=orders      source; also &key= and &where=, table=schema.orders
+      s3://bucket/prefix                                sink; endpoint and credentials as for boto3;
+            also ?endpoint_url=… &region_name=… &addressing_style=path|virtual, &storage_class=… &acl=…
+            &server_side_encryption=… &sse_kms_key_id=… &bucket_key_enabled=true &tags=key=value,key=value
+            &expected_bucket_owner=… &requester_pays=true &multipart_bytes=64MiB
       file:///path/folder                               sink
 
     \b
     Credentials never stand in a URL:
       BATCHKIT_ELASTICSEARCH_API_KEY, or …_USERNAME and …_PASSWORD, …_CA_CERTS, …_VERIFY_CERTS
       AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, … as for boto3
+      PGUSER, PGPASSWORD, PGPASSFILE, PGSSLMODE, PGSSLROOTCERT, … as for libpq
       or AIRFLOW_CONN_<ID> with ?conn_id=<id> in the URL
 
     \b
@@ -125,13 +118,13 @@ def copy(source_url: str, sink_url: str, **given: Any) -> int:
     )
     stop = Stop()
     with file.held(), Interrupts(stop):
-        identity = _identity(file, job, settings)
+        identity = legs.identity_of(file, job, restart=settings.restart)
         try:
             report = _run(job, identity, file, stop, settings)
         except StoppedError as stopped:
-            click.echo(f"batchkit: {stopped}; to go on: {_same_command()}", err=True)
+            legs.say_how_to_go_on(stopped)
             return STOPPED
-    _show(report)
+    legs.show(report)
     return DONE
 
 
@@ -154,92 +147,25 @@ def _job(source_url: str, sink_url: str, settings: CopyOptions) -> Job:
     )
 
 
-def _identity(file: CheckpointFile, job: Job, settings: CopyOptions) -> RunIdentity:
-    """Take over an unfinished run; begin a new one where there is none, or where it is complete.
-
-    A restart keeps the name of an unfinished run, which may still own the target: nothing to wait for.
-    Its new clear marker gives the output another generation.
-    """
-    now = datetime.now(tz=UTC).strftime("%Y%m%dT%H%M%SZ")
-    stored = _unfinished(file, job, restart=settings.restart)
-    if settings.restart:
-        run = f"{now}-{os.getpid()}" if stored is None else stored.run
-        return RunIdentity(run=run, clear_marker=now, restart=True)
-    if stored is None:
-        return RunIdentity(run=f"{now}-{os.getpid()}")
-    if not stored.budget.exceeded:
-        return RunIdentity(run=stored.run, clear_marker=stored.clear_marker)
-    counts = stored.counts
-    if job.error_budget.exceeded(dead_lettered=counts.dead_lettered, read=counts.read) is not None:
-        raise ErrorBudgetExceededError(
-            f"{stored.budget.exceeded}; go on with a larger --error-budget, or begin anew with --restart"
-        )
-    return RunIdentity(run=stored.run, clear_marker=now)
-
-
-def _unfinished(file: CheckpointFile, job: Job, *, restart: bool) -> Checkpoint | None:
-    try:
-        stored = file.read(mode=job.mode)
-    except CannotResumeError:
-        if restart:
-            return None
-        raise
-    return None if stored is None or stored.status == "completed" else stored
-
-
 def _run(job: Job, identity: RunIdentity, file: CheckpointFile, stop: Stop, settings: CopyOptions) -> Report:
-    """Run leg after leg: who runs a command line has no scheduler that would come back later.
-
-    :raises StoppedError: someone asked to stop.
-    """
     from airflow_batchkit.cli.connections import EnvironmentConnections
     from airflow_batchkit.cli.progress import LOG, display
     from airflow_batchkit.engine.pipeline import Pipeline
 
     moving = sys.stderr.isatty() if settings.progress is None else settings.progress
+
+    def new_pipeline(identity: RunIdentity) -> Pipeline:
+        return Pipeline(
+            job,
+            identity=identity,
+            store=file.store,
+            key=file.name,
+            connections=EnvironmentConnections(),
+            stop=stop,
+            listeners=[listener],
+            environment=legs.environment(),
+            log=LOG,
+        )
+
     with display(stop, moving=moving, verbose=settings.verbose) as listener:
-        while True:
-            pipeline = Pipeline(
-                job,
-                identity=identity,
-                store=file.store,
-                key=file.name,
-                connections=EnvironmentConnections(),
-                stop=stop,
-                listeners=[listener],
-                environment=_environment(),
-                log=LOG,
-            )
-            try:
-                return pipeline.run()
-            except StoppedError as stopped:
-                pause = stopped.resume_after
-                if stop.asked or pause is None:
-                    raise
-                LOG.warning("%s; going on in %.0f s", stopped, pause)
-                listener.on_waiting(str(stopped), pause)
-                stop.wait(pause)
-                stop.raise_if_asked()
-            identity = dataclasses.replace(identity, restart=False)
-
-
-def _environment() -> dict[str, Any]:
-    return {
-        "command": f"batchkit {__version__}",
-        "python": platform.python_version(),
-        "host": platform.node(),
-        "pid": os.getpid(),
-    }
-
-
-def _same_command() -> str:
-    arguments = [argument for argument in sys.argv[1:] if argument != "--restart"]
-    return shlex.join(["batchkit", *arguments])
-
-
-def _show(report: Report) -> None:
-    from airflow_batchkit.engine.progress_log import summary
-
-    title, _, rows = summary(report).partition("\n")
-    click.echo(click.style(title, bold=True))
-    click.echo(rows)
+        return legs.run_legs(new_pipeline, identity, stop=stop, listener=listener)

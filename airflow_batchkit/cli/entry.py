@@ -17,6 +17,8 @@ from airflow_batchkit.cli.exits import FAILED, exit_code, one_line
 
 _COMMANDS = {
     "copy": "airflow_batchkit.cli.copy:copy",
+    "run": "airflow_batchkit.cli.run:run",
+    "verify": "airflow_batchkit.cli.verify:verify",
     "checkpoints": "airflow_batchkit.cli.checkpoints:checkpoints",
     "demo": "airflow_batchkit.cli.demo.command:demo",
 }
@@ -51,6 +53,8 @@ def batchkit(context: click.Context) -> None:
       batchkit demo
       batchkit copy elasticsearch+http://localhost:9200/orders s3://lake/orders
       batchkit copy "sqlite:///data/shop.db?table=orders" file:///tmp/orders
+      batchkit run dags/orders.py export_orders --logical-date 2026-11-22
+      batchkit verify s3://lake/orders/ds=2026-03-01
       batchkit checkpoints list
 
     \b
@@ -61,7 +65,7 @@ def batchkit(context: click.Context) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and end the process with one of the five exit codes.
+    """Run the command line and end the process with an exit code of :mod:`airflow_batchkit.cli.exits`.
 
     :param arguments: what follows ``batchkit``. Default: the process's own.
     """

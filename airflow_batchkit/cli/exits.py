@@ -17,6 +17,8 @@ FAILED = 1
 WRONG_USAGE = 2
 ERROR_BUDGET_EXCEEDED = 3
 STOPPED = 4
+DAMAGED = 5
+DIFFERS = 6
 
 
 def exit_code(error: BaseException) -> int:

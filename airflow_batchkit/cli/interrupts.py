@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from airflow_batchkit.engine.stop import Stop
 
 _ONCE = "stopping at the next batch boundary; Ctrl-C again ends at once"
-_TWICE = "ended at once; the same command goes on from the last checkpoint"
+_TWICE = "ended at once"
+_GOES_ON = "the same command goes on from the last checkpoint"
 _SHOW_CURSOR = "\x1b[?25h"
 
 
@@ -22,10 +23,12 @@ class Interrupts:
     """Turns signals into a stop request for the time of a ``with`` block.
 
     :param stop: where the request goes.
+    :param afterwards: what the same command does when it is run again.
     """
 
-    def __init__(self, stop: Stop) -> None:
+    def __init__(self, stop: Stop, *, afterwards: str = _GOES_ON) -> None:
         self._stop = stop
+        self._afterwards = afterwards
         self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def __enter__(self) -> None:
@@ -48,7 +51,7 @@ class Interrupts:
 
     def _end_now(self) -> None:
         # No exception, no finally: a writer that hangs must not hold the process. What counts is on disk.
-        _say(_TWICE + (_SHOW_CURSOR if sys.stderr.isatty() else ""))
+        _say(f"{_TWICE}; {self._afterwards}" + (_SHOW_CURSOR if sys.stderr.isatty() else ""))
         os._exit(STOPPED)
 
 

@@ -24,11 +24,16 @@ def byte_size(_context: click.Context, _option: click.Parameter, text: str | Non
     """Read ``8388608``, ``8MiB`` or ``10MB`` as a number of bytes."""
     if text is None:
         return None
-    amount, unit = _amount(text)
-    size = math.floor(amount * _UNITS[unit])
-    if size < 1:
+    size = size_of(text)
+    if size is None:
         raise click.BadParameter(f"{text!r} is not a size; write for example 8MiB, 10MB or 8388608")
     return size
+
+
+def size_of(text: str) -> int | None:
+    """Return a size in bytes, None where it is none."""
+    amount, unit = _amount(text)
+    return math.floor(amount * _UNITS[unit]) or None
 
 
 def rate(_context: click.Context, _option: click.Parameter, text: str | None) -> RateLimit | None:

@@ -26,7 +26,7 @@ _WIDE = 120
 
 
 @contextmanager
-def display(stop: Stop, *, moving: bool, verbose: bool) -> Iterator[Listener]:
+def display(stop: Stop, *, moving: bool, verbose: bool, doing: str = "copying") -> Iterator[Listener]:
     """Show progress for the time of a ``with`` block; give the listener that is to be told.
 
     Everything goes to standard error: standard output is left to the final summary.
@@ -34,6 +34,7 @@ def display(stop: Stop, *, moving: bool, verbose: bool) -> Iterator[Listener]:
     :param stop: asked for a request to stop, which is shown.
     :param moving: a line that moves, instead of log lines.
     :param verbose: every query and stack trace besides.
+    :param doing: what goes on, in one word.
     """
     if not moving:
         handler = logging.StreamHandler(sys.stderr)
@@ -43,7 +44,7 @@ def display(stop: Stop, *, moving: bool, verbose: bool) -> Iterator[Listener]:
         return
     from rich.console import Console
 
-    bar = MovingLine(Console(stderr=True), stop)
+    bar = MovingLine(Console(stderr=True), stop, doing=doing)
     level = logging.DEBUG if verbose else logging.WARNING
     with _logging_to(_AboveTheLine(bar), level, others=verbose), bar.shown():
         yield bar
@@ -82,14 +83,16 @@ class MovingLine(Listener):
 
     :param console: the terminal.
     :param stop: asked for a request to stop.
+    :param doing: what goes on, in one word.
     """
 
-    def __init__(self, console: Any, stop: Stop) -> None:
+    def __init__(self, console: Any, stop: Stop, *, doing: str = "copying") -> None:
         from rich.progress import BarColumn, Progress as RichProgress, SpinnerColumn, TextColumn
         from rich.table import Column
 
         self.console = console
         self._stop = stop
+        self._doing = doing
         # On a narrow terminal the numbers matter more than the bar.
         bar = [BarColumn(bar_width=24)] if console.width >= _WIDE else []
         self._bar: RichProgress = RichProgress(
@@ -120,7 +123,7 @@ class MovingLine(Listener):
         known = total is not None and progress.read <= total.records
         self._bar.update(
             self._task,
-            description="stopping" if self._stop.asked else "copying",
+            description="stopping" if self._stop.asked else self._doing,
             total=total.records if known and total is not None else None,
             completed=progress.read,
             line=progress.line(),

@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from airflow_batchkit.cli.s3_urls import s3_name, s3_settings
 from airflow_batchkit.cli.urls import Location
 from airflow_batchkit.engine.exceptions import UsageError
+from airflow_batchkit.hooks.switches import as_switch
 
 if TYPE_CHECKING:
+    from airflow_batchkit.connectors.object_storage.store import ObjectStore
     from airflow_batchkit.engine.dead_letters import DeadLetterPlace
     from airflow_batchkit.engine.sink import Sink
-    from airflow_batchkit.engine.source import Source
+    from airflow_batchkit.engine.source import OpenContext, Source
 
 
 def source_at(location: Location, *, query: Mapping[str, Any] | None) -> Source:
@@ -23,15 +26,16 @@ def source_at(location: Location, *, query: Mapping[str, Any] | None) -> Source:
     """
     if location.scheme.startswith("elasticsearch"):
         return _elasticsearch_source(location, query)
-    if location.scheme == "sqlite":
+    if location.scheme in {"sqlite", "postgresql"}:
         if query is not None:
             raise UsageError(
-                "--query is a query for Elasticsearch; a sqlite:// URL takes …&where=CONDITION instead"
+                f"--query is a query for Elasticsearch; a {location.scheme}:// URL takes "
+                "…&where=CONDITION instead"
             )
-        return _sqlite_source(location)
+        return _sql_source(location)
     raise UsageError(
         f"{location.scheme}:// cannot be read from by this version; a source is "
-        "elasticsearch+http://…, elasticsearch+https://… or sqlite:///…"
+        "elasticsearch+http://…, elasticsearch+https://…, sqlite:///… or postgresql://…"
     )
 
 
@@ -47,7 +51,12 @@ def sink_at(location: Location, *, compression: str | None) -> Sink:
         )
     from airflow_batchkit.connectors.object_storage import ObjectStorageSink
 
-    return ObjectStorageSink(url=_object_url(location), conn_id=s3_name(location), compression=compression)
+    return ObjectStorageSink(
+        url=_object_url(location),
+        conn_id=s3_name(location.parameters),
+        compression=compression,
+        s3_settings=s3_settings(location.parameters),
+    )
 
 
 def dead_letters_at(location: Location) -> DeadLetterPlace:
@@ -61,7 +70,30 @@ def dead_letters_at(location: Location) -> DeadLetterPlace:
         )
     from airflow_batchkit.connectors.object_storage import DeadLetters
 
-    return DeadLetters(_object_url(location), conn_id=s3_name(location))
+    return DeadLetters(
+        _object_url(location),
+        conn_id=s3_name(location.parameters),
+        s3_settings=s3_settings(location.parameters),
+    )
+
+
+def store_at(location: Location, context: OpenContext, *, what: str) -> ObjectStore:
+    """Open the place for objects that a URL names; nothing is asked of it yet.
+
+    :param what: which argument it is, for the message.
+    :raises UsageError: objects do not lie there.
+    """
+    if location.scheme not in {"s3", "file"}:
+        raise UsageError(f"{what}: {location.scheme}:// holds no objects; use s3://… or file:///…")
+    from airflow_batchkit.connectors.object_storage.locations import parse_location
+    from airflow_batchkit.connectors.object_storage.store import open_store
+
+    return open_store(
+        parse_location(_object_url(location)),
+        s3_name(location.parameters),
+        context,
+        s3_settings=s3_settings(location.parameters),
+    )
 
 
 def elasticsearch_name(location: Location) -> str:
@@ -71,14 +103,16 @@ def elasticsearch_name(location: Location) -> str:
     return address if conn_id is None else f"{address}?conn_id={quote(conn_id)}"
 
 
-def s3_name(location: Location) -> str:
-    """Name the account of an S3 URL: a connection's id, or empty for boto3's own environment."""
-    return location.parameters.get("conn_id", "")
+def postgres_name(location: Location) -> str:
+    """Name a PostgreSQL by its address, as :mod:`airflow_batchkit.cli.connections` resolves it."""
+    address = f"postgresql://{location.host}/{quote(location.path)}"
+    conn_id = location.parameters.get("conn_id")
+    return address if conn_id is None else f"{address}?conn_id={quote(conn_id)}"
 
 
 def short_name(location: Location) -> str:
     """Return the few letters by which a person recognises the place, for file names."""
-    if location.scheme == "sqlite":
+    if location.scheme in {"sqlite", "postgresql"}:
         return location.parameters.get("table", "")
     return location.path if location.scheme != "s3" else f"{location.host}/{location.path}"
 
@@ -91,10 +125,25 @@ def _elasticsearch_source(location: Location, query: Mapping[str, Any] | None) -
         conn_id=elasticsearch_name(location),
         index=indices if len(indices) > 1 else indices[0],
         query=None if query is None else dict(query),
+        sort=_listed(location, "sort"),
+        source_includes=_listed(location, "source_includes"),
+        source_excludes=_listed(location, "source_excludes"),
+        fields=_listed(location, "fields"),
+        ignore_unavailable=_switch(location, "ignore_unavailable"),
+        allow_no_indices=_switch(location, "allow_no_indices"),
     )
 
 
-def _sqlite_source(location: Location) -> Source:
+def _listed(location: Location, name: str) -> list[str]:
+    text = location.parameters.get(name)
+    return [] if text is None else [part.strip() for part in text.split(",")]
+
+
+def _switch(location: Location, name: str) -> bool:
+    return as_switch(f"?{name}", location.parameters.get(name, "false"))
+
+
+def _sql_source(location: Location) -> Source:
     from airflow_batchkit.connectors.sql import SqlSource
 
     parameters = location.parameters
@@ -102,7 +151,7 @@ def _sqlite_source(location: Location) -> Source:
         raise UsageError(f"{location.url!r} names no table; write {location.url}?table=orders")
     key = parameters.get("key", "")
     return SqlSource(
-        conn_id=f"sqlite://{location.path}",
+        conn_id=postgres_name(location) if location.scheme == "postgresql" else f"sqlite://{location.path}",
         table=parameters["table"],
         key=tuple(column.strip() for column in key.split(",")) if key else (),
         where=parameters.get("where"),

@@ -7,26 +7,38 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from airflow_batchkit.cli.s3_urls import PARAMETERS as S3_PARAMETERS
 from airflow_batchkit.engine.exceptions import UsageError
 
 ELASTICSEARCH_CREDENTIALS = (
     "BATCHKIT_ELASTICSEARCH_API_KEY, or BATCHKIT_ELASTICSEARCH_USERNAME and BATCHKIT_ELASTICSEARCH_PASSWORD, "
     "or ?conn_id=<id> with AIRFLOW_CONN_<ID>"
 )
+POSTGRES_CREDENTIALS = "PGUSER and PGPASSWORD (or PGPASSFILE), or ?conn_id=<id> with AIRFLOW_CONN_<ID>"
 S3_CREDENTIALS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ?conn_id=<id> with AIRFLOW_CONN_<ID>"
 
+_ELASTICSEARCH_PARAMETERS = {
+    "conn_id",
+    "sort",
+    "source_includes",
+    "source_excludes",
+    "fields",
+    "ignore_unavailable",
+    "allow_no_indices",
+}
 _PARAMETERS = {
-    "elasticsearch+http": {"conn_id"},
-    "elasticsearch+https": {"conn_id"},
-    "s3": {"conn_id"},
+    "elasticsearch+http": _ELASTICSEARCH_PARAMETERS,
+    "elasticsearch+https": _ELASTICSEARCH_PARAMETERS,
+    "s3": S3_PARAMETERS,
     "file": set[str](),
     "sqlite": {"table", "key", "where"},
+    "postgresql": {"table", "key", "where", "conn_id"},
 }
 _FORMS = (
     "elasticsearch+http://host:port/index, elasticsearch+https://host:port/index, s3://bucket/prefix, "
-    "file:///path, sqlite:///path?table=…"
+    "file:///path, sqlite:///path?table=…, postgresql://host:port/database?table=…"
 )
-_NOT_YET = {"postgresql", "postgres", "mysql"}
+_NOT_YET = {"mysql"}
 # A password may hold "/", "?" or "#", which would end the host for a parser: look at the text itself.
 _PASSWORD = re.compile(r"^[^:/]+://[^@]*:[^@]*@")
 
@@ -37,7 +49,7 @@ class Location:
 
     :param url: as it was typed, without its parameters.
     :param scheme: ``elasticsearch+http``, ``s3``, ``file``, ``sqlite``, …
-    :param host: ``host:port`` of an Elasticsearch, bucket of an S3 URL; else empty.
+    :param host: ``host:port`` of a server, bucket of an S3 URL; else empty.
     :param path: what follows the host, decoded where the scheme's paths are encoded; without the first ``/``
         where there is a host.
     :param parameters: what follows ``?``.
@@ -56,6 +68,7 @@ def parse(url: str) -> Location:
     :raises UsageError: it holds a password (which the message does not repeat), or its form is unknown.
     """
     scheme = url.partition("://")[0].lower() if "://" in url else ""
+    scheme = "postgresql" if scheme == "postgres" else scheme
     _refuse_secrets(url, scheme)
     if scheme in _NOT_YET:
         raise UsageError(f"{scheme}:// URLs are not supported by this version; use one of: {_FORMS}")
@@ -73,18 +86,24 @@ def parse(url: str) -> Location:
     )
     if scheme.startswith("elasticsearch"):
         return _elasticsearch(location)
+    if scheme == "postgresql":
+        return _database(location)
     return _bucket(location) if scheme == "s3" else _local(location)
 
 
 def _refuse_secrets(url: str, scheme: str) -> None:
     authority = re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]
-    has_host = scheme.startswith("elasticsearch") or scheme not in _PARAMETERS
+    has_host = scheme.startswith(("elasticsearch", "postgresql")) or scheme not in _PARAMETERS
+    if scheme == "postgresql":
+        url = url.partition("?")[0]  # a condition may well hold these signs
     if "@" not in authority and not (has_host and _PASSWORD.match(url)):
         return
     if scheme == "s3":
         instead = S3_CREDENTIALS
     elif scheme.startswith(("elasticsearch", "http")):
         instead = ELASTICSEARCH_CREDENTIALS
+    elif scheme == "postgresql":
+        instead = POSTGRES_CREDENTIALS
     else:
         instead = "?conn_id=<id> with AIRFLOW_CONN_<ID>"
     raise UsageError(
@@ -119,6 +138,21 @@ def _elasticsearch(location: Location) -> Location:
     path = unquote(location.path.strip("/"))
     if not path:
         raise UsageError(f"{location.url!r} names no index; write {example}, or several as …/orders,returns")
+    return _replace_path(location, path)
+
+
+def _database(location: Location) -> Location:
+    example = "postgresql://localhost:5432/shop?table=orders"
+    try:
+        parts = urlsplit(f"//{location.host}")
+        named = bool(parts.hostname) and parts.port != 0
+    except ValueError as error:
+        raise UsageError(
+            f"the port in the postgresql:// URL is not a port number; write {example}"
+        ) from error
+    path = unquote(location.path.strip("/"))
+    if not named or not path:
+        raise UsageError(f"the postgresql:// URL must name host and database; write {example}")
     return _replace_path(location, path)
 
 

@@ -76,6 +76,7 @@ def open_all(
             now=datetime.fromtimestamp(started_at, tz=UTC),
             state=state,
             start_at=job.start_at,
+            job=job.name,
             log=log,
         )
 

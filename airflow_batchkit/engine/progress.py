@@ -30,6 +30,7 @@ class Progress:
     :param bytes_read: over all legs.
     :param cursor: where the run stands, for people.
     :param status: ``running``, ``waiting``, ``publishing``, ``completed`` or ``failed``.
+    :param unit: what is counted in ``batches``, for people.
     """
 
     batches: int
@@ -44,10 +45,11 @@ class Progress:
     bytes_read: int
     cursor: str
     status: str = "running"
+    unit: str = "batch"
 
     def line(self) -> str:
         """Return one log line: ``batch 23/50 · 230,000/500,000 records (46%) · 38,211 records/s · …``."""
-        batch = f"batch {self.batches:,}"
+        batch = f"{self.unit} {self.batches:,}"
         if self.batches_total is not None:
             batch += f"/{self.batches_total:,}"
         parts = [batch, self._records(), f"{self.records_per_second:,.0f} records/s"]

@@ -23,6 +23,7 @@ class OpenContext:
     :param now: the run's one instant; date math in queries is resolved against it.
     :param state: what the same source or sink put into the checkpoint of the leg before; empty at the first.
     :param start_at: where a partial run begins, as the user wrote it; None for the beginning.
+    :param job: the job's name, for servers that show their administrators who is there.
     :param log: where to say what is done, with a line *before* anything slow.
     """
 
@@ -31,6 +32,7 @@ class OpenContext:
     now: datetime
     state: Mapping[str, Any] = field(default_factory=dict)
     start_at: str | None = None
+    job: str = ""
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("airflow_batchkit"))
 
 

@@ -13,7 +13,7 @@ from airflow_batchkit.engine.exceptions import UsageError
 from airflow_batchkit.hooks.elasticsearch import elasticsearch_endpoint
 from airflow_batchkit.hooks.lookup import defined_connection
 from airflow_batchkit.hooks.s3 import s3_client
-from airflow_batchkit.hooks.sql import sql_connection
+from airflow_batchkit.hooks.sql import sql_database
 
 if TYPE_CHECKING:
     from airflow_batchkit.engine.policies import Timeouts
@@ -31,10 +31,14 @@ class AirflowConnections(Connections):
 
     @override
     def client(self, kind: str, conn_id: str, *, timeouts: Timeouts) -> Any:
+        opening = f"opening of connection {conn_id}"
+        if kind == "sql":
+            # A database is connected to at once: not in the thread by which the progress is saved.
+            return self._airflow.call(opening, sql_database, conn_id)(timeouts)
         make = _MAKERS.get(kind)
         if make is None:
-            raise UsageError(f"there are no clients of kind {kind!r}; known are {', '.join(_MAKERS)}")
-        return self._airflow.call(f"opening of connection {conn_id}", make, conn_id, timeouts)
+            raise UsageError(f"there are no clients of kind {kind!r}; known are {', '.join(_MAKERS)}, sql")
+        return self._airflow.call(opening, make, conn_id, timeouts)
 
 
 def _elasticsearch(conn_id: str, timeouts: Timeouts) -> Any:
@@ -44,5 +48,4 @@ def _elasticsearch(conn_id: str, timeouts: Timeouts) -> Any:
 _MAKERS: dict[str, Callable[[str, Timeouts], Any]] = {
     "elasticsearch": _elasticsearch,
     "s3": s3_client,
-    "sql": sql_connection,
 }

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from airflow_batchkit.engine.source import Source
     from airflow_batchkit.engine.types import Record
+    from tests.support.postgres import PostgresServer
 
 
 class TestMemorySource(SourceContract):
@@ -129,6 +130,18 @@ def shop(tmp_path: Path) -> Path:
     return path
 
 
+def expected_orders(source: SqlSource) -> list[tuple[str, bytes]]:
+    """Return id and body of each order that the source gives."""
+    return [
+        (
+            f'["{day}",{number}]' if source.key else str(number),
+            msgspec.json.encode({"number": number, "day": day, "amount": amount, "seal": seal}),
+        )
+        for number, day, amount, seal in ROWS
+        if source.where is None or day != "2026-01-02"
+    ]
+
+
 class TestSqlSource(SourceContract):
     @pytest.fixture
     @override
@@ -153,14 +166,7 @@ class TestSqlSource(SourceContract):
     @pytest.fixture
     @override
     def expected(self, source: SqlSource) -> Sequence[tuple[str, bytes]]:
-        return [
-            (
-                f'["{day}",{number}]' if source.key else str(number),
-                msgspec.json.encode({"number": number, "day": day, "amount": amount, "seal": seal}),
-            )
-            for number, day, amount, seal in ROWS
-            if source.where is None or day != "2026-01-02"
-        ]
+        return expected_orders(source)
 
     @pytest.fixture
     @override
@@ -177,3 +183,27 @@ class TestSqlSource(SourceContract):
             dataclasses.replace(SETTINGS, table="keyless"),
             dataclasses.replace(SETTINGS, table="keyless", key=("number",)),
         )
+
+
+@pytest.mark.postgres
+class TestPostgresSource(TestSqlSource):
+    @pytest.fixture
+    @override
+    def context(self, postgres_server: PostgresServer, database: str) -> OpenContext:
+        postgres_server.run(
+            "CREATE TABLE orders (number int PRIMARY KEY, day text NOT NULL, amount float8, seal bytea)",
+            "CREATE UNIQUE INDEX by_day ON orders (day, number)",
+            "CREATE TABLE keyless (day text, number int UNIQUE)",
+            "INSERT INTO keyless VALUES ('2026-01-01', NULL)",
+            database=database,
+        )
+        with postgres_server.connect(database) as connection, connection.cursor() as cursor:
+            cursor.executemany("INSERT INTO orders VALUES (%s, %s, %s, %s)", ROWS)
+        connections = FakeConnections({"shop": lambda: postgres_server.connect(database)})
+        return OpenContext(connections=connections, timeouts=Timeouts(), now=datetime(2026, 1, 1, tzinfo=UTC))
+
+    @pytest.fixture
+    @override
+    def expected(self, source: SqlSource) -> Sequence[tuple[str, bytes]]:
+        # PostgreSQL writes 1.0 as 1: both are the same number.
+        return [(name, body.replace(b'.0,"seal', b',"seal')) for name, body in expected_orders(source)]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.elasticsearch import ElasticsearchEndpoint
+    from tests.support.postgres import PostgresServer
     from tests.support.s3 import S3Server
 
 ORDERS = 40
@@ -72,6 +73,22 @@ def test_killed_anywhere_from_sqlite_to_files(tmp_path: Path) -> None:
     """A run from SQLite to a folder, killed at each side effect, ends as if nothing had been."""
     make_orders(tmp_path / "orders.db")
     check(sweep_results(Sweep(folder=str(tmp_path), source="sqlite", target="file")))
+
+
+@pytest.mark.postgres
+@pytest.mark.timeout(900)
+def test_killed_anywhere_from_postgres_to_files(
+    tmp_path: Path, postgres_server: PostgresServer, database: str
+) -> None:
+    """A run from PostgreSQL to a folder, killed at each side effect, ends as if nothing had been."""
+    postgres_server.run(
+        "CREATE TABLE orders (number int PRIMARY KEY, customer text NOT NULL)",
+        f"INSERT INTO orders SELECT i, 'customer ' || i % 5 FROM generate_series(0, {ORDERS - 1}) AS i",  # noqa: S608  # a test's own text
+        database=database,
+    )
+    where = postgres_server.endpoint(database)
+    settings = {"host": where.host, "port": where.port, "database": where.database, "user": where.user}
+    check(sweep_results(Sweep(folder=str(tmp_path), source="postgres", target="file", postgres=settings)))
 
 
 @pytest.mark.elasticsearch

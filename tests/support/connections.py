@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +28,17 @@ class ServerConnections(Connections):
     """Makes clients for the servers that a test has; the connection's name does not matter.
 
     :param elasticsearch_url: of the Elasticsearch.
+    :param elasticsearch: more settings of its endpoint, or other hosts.
     :param s3: ``endpoint_url``, ``access_key``, ``secret_key`` and ``region`` of the S3 API.
     :param sqlite_path: of the SQLite database.
+    :param postgres: instead of it, where a PostgreSQL is, as its endpoint takes it.
     """
 
     elasticsearch_url: str = ""
+    elasticsearch: Mapping[str, Any] = field(default_factory=dict)
     s3: dict[str, str] = field(default_factory=dict)
     sqlite_path: str = ""
+    postgres: Mapping[str, Any] = field(default_factory=dict)
 
     @override
     def client(self, kind: str, conn_id: str, *, timeouts: Timeouts) -> Any:
@@ -41,9 +46,14 @@ class ServerConnections(Connections):
         if kind == "elasticsearch":
             from airflow_batchkit.connectors.elasticsearch.client import ElasticsearchEndpoint, connect
 
-            return connect(ElasticsearchEndpoint(hosts=(self.elasticsearch_url,)), timeouts)
+            settings = {"hosts": (self.elasticsearch_url,), **self.elasticsearch}
+            return connect(ElasticsearchEndpoint(**settings), timeouts)
         if kind == "s3":
             return self._s3(timeouts)
+        if self.postgres:
+            from airflow_batchkit.connectors.sql.postgres import endpoint
+
+            return endpoint.connect(endpoint.PostgresEndpoint(**self.postgres), timeouts)
         return sqlite3.connect(self.sqlite_path, check_same_thread=False)
 
     def _s3(self, timeouts: Timeouts) -> Any:

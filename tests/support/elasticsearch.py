@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import pwd
 import shutil
+import ssl
 import subprocess
-import tempfile
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.support.elasticsearch_distribution import elasticsearch_home, java_home
+from typing_extensions import override
+
+from tests.support.elasticsearch_distribution import VERSION, elasticsearch_home, java_home
+from tests.support.elasticsearch_folder import (
+    CA,
+    PASSWORD,
+    fill,
+    new_folder,
+    readable_by,
+    unprivileged_user,
+    write_certificate,
+)
 from tests.support.processes import (
     ServerError,
     end,
@@ -29,13 +38,15 @@ from tests.support.processes import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     import psutil
     from elasticsearch import Elasticsearch
 
+    from tests.support.certificates import ServerCertificate
+
 
 ADMIN = "admin"
-PASSWORD = "password-of-the-tests"
 
 
 class ElasticsearchEndpoint:
@@ -48,6 +59,11 @@ class ElasticsearchEndpoint:
     def __init__(self, url: str, *, secured: bool = False) -> None:
         self.url = url
         self.secured = secured
+
+    @property
+    def ca_certs(self) -> Path | None:
+        """The certificate to trust where it speaks https."""
+        return None
 
     def request(self, method: str, path: str, body: object = None, *, timeout: float = 30) -> Any:
         """
@@ -66,7 +82,8 @@ class ElasticsearchEndpoint:
         request = urllib.request.Request(  # noqa: S310 - the URL is the test server's own
             f"{self.url}{path}", data=data, method=method, headers=headers
         )
-        with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310
+        trusted = None if self.ca_certs is None else ssl.create_default_context(cafile=self.ca_certs)
+        with urllib.request.urlopen(request, timeout=timeout, context=trusted) as answer:  # noqa: S310
             text = answer.read()
         return json.loads(text) if text else None
 
@@ -75,33 +92,43 @@ class ElasticsearchEndpoint:
         from elasticsearch import Elasticsearch
 
         login = (ADMIN, PASSWORD) if self.secured else None
-        return Elasticsearch(self.url, request_timeout=30, basic_auth=login)
+        trusted: dict[str, Any] = {} if self.ca_certs is None else {"ca_certs": str(self.ca_certs)}
+        return Elasticsearch(self.url, request_timeout=30, basic_auth=login, **trusted)
 
 
 class ElasticsearchServer(ElasticsearchEndpoint):
     """
     One node of the tests' own.
 
-    :param settings: merged into ``elasticsearch.yml`` (``{"thread_pool.write.queue_size": 1}``)
+    :param version: one that Maven has
+    :param settings: merged into ``elasticsearch.yml`` (``{"thread_pool.write.queue_size": 1}``); None takes
+        away what the tests set
     :param users: name → names of its roles; given, security is on and each user's password is
         :data:`PASSWORD`, the superuser :data:`ADMIN` besides
     :param roles: name → definition of a role, as ``roles.yml`` takes it
+    :param certificate: given, the node speaks https with the first of its names
     :param heap: size of the Java heap, as in ``-Xmx``
     """
 
     def __init__(
         self,
         *,
+        version: str = VERSION,
         settings: Mapping[str, object] | None = None,
         users: Mapping[str, Sequence[str]] | None = None,
         roles: Mapping[str, object] | None = None,
+        certificate: ServerCertificate | None = None,
         heap: str = "512m",
     ) -> None:
         self.port = free_port()
-        super().__init__(f"http://127.0.0.1:{self.port}", secured=users is not None)
+        self.transport_port = free_port()
+        where = "http://127.0.0.1" if certificate is None else f"https://{certificate.names[0]}"
+        super().__init__(f"{where}:{self.port}", secured=users is not None)
+        self._version = version
         self._settings = dict(settings or {})
         self._users = {**(users or {}), ADMIN: ["superuser"]}
         self._roles = dict(roles or {})
+        self._certificate = certificate
         self._heap = heap
         self._folder: Path | None = None
         self._launcher: subprocess.Popen[bytes] | None = None
@@ -113,10 +140,25 @@ class ElasticsearchServer(ElasticsearchEndpoint):
             self._folder = self._new_folder()
         return self._folder
 
+    @property
+    @override
+    def ca_certs(self) -> Path | None:
+        return None if self._certificate is None else self.folder / "config" / CA
+
+    @property
+    def fingerprint(self) -> str | None:
+        """SHA-256 of the certificate that it shows, where it speaks https."""
+        return None if self._certificate is None else self._certificate.fingerprint
+
     def start(self, *, seconds: float = 120) -> None:
         """Start the node and wait until it answers; its data is what an earlier start left."""
-        user = _unprivileged_user()
-        home = _readable_by(user, elasticsearch_home(), self.folder)
+        self.launch()
+        self.wait_until_ready(seconds=seconds)
+
+    def launch(self) -> None:
+        """Start the node and do not wait."""
+        user = unprivileged_user()
+        home = readable_by(user, elasticsearch_home(self._version), self.folder)
         environment = {
             "ES_JAVA_HOME": str(java_home()),
             "ES_JAVA_OPTS": f"-Xms{self._heap} -Xmx{self._heap}",
@@ -137,6 +179,9 @@ class ElasticsearchServer(ElasticsearchEndpoint):
                 extra_groups=[] if user else None,
                 start_new_session=True,
             )
+
+    def wait_until_ready(self, *, seconds: float = 120) -> None:
+        """Wait until the node answers; kill it when it does not."""
         try:
             wait_until(self._answers, seconds=seconds, what=f"Elasticsearch at {self.url}", every=0.25)
         except ServerError as error:
@@ -185,62 +230,21 @@ class ElasticsearchServer(ElasticsearchEndpoint):
         return health["status"] in {"yellow", "green"}
 
     def _new_folder(self) -> Path:
-        folder = Path(tempfile.mkdtemp(prefix="batchkit-elasticsearch-"))
-        config = folder / "config"
-        shutil.copytree(elasticsearch_home() / "config", config)
+        folder = new_folder()
+        tls = {} if self._certificate is None else write_certificate(folder, self._certificate)
         settings = {
             "cluster.name": folder.name,
             "discovery.type": "single-node",
             "network.host": "127.0.0.1",
             "http.port": self.port,
-            "transport.port": free_port(),
+            "transport.port": self.transport_port,
             "path.data": str(folder / "data"),
             "path.logs": str(folder / "logs"),
             "xpack.security.enabled": self.secured,
             "cluster.routing.allocation.disk.threshold_enabled": False,
+            **tls,
             **self._settings,
         }
-        _write_yaml(config / "elasticsearch.yml", settings)
-        _write_yaml(config / "roles.yml", self._roles)
-        _write_users(config, self._users)
-        for name in ("data", "logs", "tmp"):
-            (folder / name).mkdir()
-        _give_to(_unprivileged_user(), folder)
+        distribution = elasticsearch_home(self._version)
+        fill(folder, distribution, settings=settings, users=self._users, roles=self._roles)
         return folder
-
-
-def _write_yaml(path: Path, values: Mapping[str, object]) -> None:
-    path.write_text("".join(f"{json.dumps(name)}: {json.dumps(value)}\n" for name, value in values.items()))
-
-
-def _write_users(config: Path, users: Mapping[str, Sequence[str]]) -> None:
-    """Write the two files of Elasticsearch's file realm: who there is, and who has which role."""
-    rounds, salt = 1000, b"the salt of the tests, 32 bytes."
-    digest = hashlib.pbkdf2_hmac("sha512", PASSWORD.encode(), salt, rounds, dklen=32)
-    hashed = f"{{PBKDF2}}{rounds}${b64encode(salt).decode()}${b64encode(digest).decode()}"
-    (config / "users").write_text("".join(f"{name}:{hashed}\n" for name in users))
-    roles = sorted({role for has in users.values() for role in has})
-    lines = [f"{role}:{','.join(name for name in users if role in users[name])}\n" for role in roles]
-    (config / "users_roles").write_text("".join(lines))
-
-
-def _unprivileged_user() -> int | None:
-    """Return whom to run as where we are root, as which Elasticsearch refuses to run; else nobody else."""
-    return pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
-
-
-def _give_to(user: int | None, folder: Path) -> None:
-    if user is not None:
-        for path in (folder, *folder.rglob("*")):
-            os.chown(path, user, pwd.getpwuid(user).pw_gid)
-
-
-def _readable_by(user: int | None, home: Path, folder: Path) -> Path:
-    """Return the distribution, copied into the node's folder where its own lies under a closed folder."""
-    if user is None or all(parent.stat().st_mode & 0o001 for parent in home.parents):
-        return home
-    copy = folder / home.name
-    if not copy.exists():
-        shutil.copytree(home, copy)
-        _give_to(user, copy)
-    return copy

@@ -12,13 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.support.elasticsearch_analysis import add_analysis
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 VERSION = "9.5.3"
+VERSION_8 = "8.19.21"
 OLDEST_JAVA = 21
 CHECKOUT = Path(__file__).resolve().parents[2]
-_ARTIFACT = f"org.elasticsearch.distribution.integ-test-zip:elasticsearch:{VERSION}:zip"
+_ARTIFACT = "org.elasticsearch.distribution.integ-test-zip:elasticsearch"
 _JAVA_VARIABLES = ("BATCHKIT_TEST_JAVA_HOME", "ES_JAVA_HOME", "JAVA_HOME")
 _JDK_FOLDERS = (
     "/usr/lib/jvm/*",
@@ -53,22 +56,23 @@ def java_home() -> Path:
 
 
 def java_version(home: Path) -> int:
-    """Return the major version that a JDK's ``release`` file states; 0 where there is none."""
+    """Return the major version that a JDK's ``release`` file states; 0 where there is no compiler."""
     release = home / "release"
-    if not release.is_file() or not (home / "bin" / "java").exists():
+    if not release.is_file() or not (home / "bin" / "javac").exists():
         return 0
     stated = re.search(r'^JAVA_VERSION="(\d+)', release.read_text(), re.MULTILINE)
     return int(stated.group(1)) if stated else 0
 
 
-def elasticsearch_home() -> Path:
+def elasticsearch_home(version: str = VERSION) -> Path:
     """Return the unpacked distribution, fetched by Maven the first time; test runs wait for one another."""
     cache = CHECKOUT / ".cache"
-    home = cache / f"elasticsearch-{VERSION}"
+    home = cache / f"elasticsearch-{version}"
     cache.mkdir(exist_ok=True)
     with _locked(cache / "elasticsearch.lock"):
         if not home.exists():
-            _unpack(_fetch(cache), home)
+            _unpack(_fetch(cache, version), home)
+        add_analysis(home, version=version, java=java_home())
     return home
 
 
@@ -89,8 +93,8 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _fetch(folder: Path) -> Path:
-    archive = folder / f"elasticsearch-{VERSION}.zip"
+def _fetch(folder: Path, version: str) -> Path:
+    artifact, archive = f"{_ARTIFACT}:{version}:zip", folder / f"elasticsearch-{version}.zip"
     if archive.exists():
         return archive
     maven = shutil.which("mvn")
@@ -99,12 +103,12 @@ def _fetch(folder: Path) -> Path:
             "Maven (mvn), which fetches the real Elasticsearch, is not on the PATH: install it "
             "(`apt-get install maven`), or set BATCHKIT_TEST_ELASTICSEARCH_URL to a server of your own"
         )
-    command = [maven, "-q", "-B", "dependency:copy", f"-Dartifact={_ARTIFACT}", f"-DoutputDirectory={folder}"]
+    command = [maven, "-q", "-B", "dependency:copy", f"-Dartifact={artifact}", f"-DoutputDirectory={folder}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, cwd=folder)
     if done.returncode != 0 or not archive.exists():
         said = (done.stdout + done.stderr).strip().partition("\n")[0] or "it said nothing"
         raise MissingError(
-            f"Maven could not fetch {_ARTIFACT} (exit code {done.returncode}; {said}): "
+            f"Maven could not fetch {artifact} (exit code {done.returncode}; {said}): "
             f"put the zip at .cache/{archive.name}, or set BATCHKIT_TEST_ELASTICSEARCH_URL"
         )
     return archive

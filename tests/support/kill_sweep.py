@@ -41,10 +41,11 @@ class Sweep:
     """What to run, over and over.
 
     :param folder: for checkpoints, databases and the ``file://`` target.
-    :param source: ``sqlite`` or ``elasticsearch``.
+    :param source: ``sqlite``, ``postgres`` or ``elasticsearch``.
     :param target: ``file`` or ``s3``.
     :param elasticsearch_url: where the index ``orders`` is.
     :param s3: endpoint, access key, secret key and bucket.
+    :param postgres: where the table ``orders`` is.
     """
 
     folder: str
@@ -52,6 +53,7 @@ class Sweep:
     target: str
     elasticsearch_url: str = ""
     s3: dict[str, str] = field(default_factory=dict)
+    postgres: dict[str, Any] = field(default_factory=dict)
 
     def url(self, name: str) -> str:
         """Return the target of one run."""
@@ -63,7 +65,10 @@ class Sweep:
     def connections(self) -> ServerConnections:
         """Connections to the servers of the test."""
         return ServerConnections(
-            elasticsearch_url=self.elasticsearch_url, s3=self.s3, sqlite_path=f"{self.folder}/orders.db"
+            elasticsearch_url=self.elasticsearch_url,
+            s3=self.s3,
+            sqlite_path=f"{self.folder}/orders.db",
+            postgres=self.postgres,
         )
 
     def job(self, name: str) -> Job:
@@ -71,7 +76,7 @@ class Sweep:
         source: Source = (
             ElasticsearchSource(conn_id="elasticsearch", index="orders")
             if self.source == "elasticsearch"
-            else SqlSource(conn_id="sqlite", table="orders")
+            else SqlSource(conn_id="sql", table="orders")
         )
         return Job(
             name="sweep",
@@ -185,6 +190,8 @@ def warm_up(sweep: Sweep) -> None:
         sweep.connections.client("s3", "s3", timeouts=timeouts).close()
     if sweep.elasticsearch_url:
         sweep.connections.client("elasticsearch", "elasticsearch", timeouts=timeouts).close()
+    if sweep.postgres:
+        sweep.connections.client("sql", "sql", timeouts=timeouts).close()
 
 
 def settings_file(sweep: Sweep) -> Path:

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import zstandard
+
 from airflow_batchkit.connectors.object_storage import ObjectStorageSink
 from airflow_batchkit.connectors.object_storage.locations import parse_location
 from airflow_batchkit.connectors.object_storage.store import ObjectStore, open_store
@@ -117,7 +119,7 @@ class Place:
         for part in self.manifest()["parts"]:
             content = self.content(part["key"])
             assert len(content) == part["bytes"]
-            text = gzip.decompress(content) if part["key"].endswith(".gz") else content
+            text = decompress(part["key"], content)
             assert text.count(b"\n") == part["records"]
             lines += text.decode().splitlines()
         return lines
@@ -125,6 +127,13 @@ class Place:
     def ids(self) -> list[str]:
         """Return the ids of all records by the manifest, in its order."""
         return [json.loads(line)["_id"] for line in self.lines()]
+
+
+def decompress(key: str, content: bytes) -> bytes:
+    """Return what an object stands for, by the end of its name."""
+    if key.endswith(".zst"):
+        return zstandard.ZstdDecompressor().decompressobj().decompress(content)
+    return gzip.decompress(content) if key.endswith(".gz") else content
 
 
 @functools.lru_cache(maxsize=4)

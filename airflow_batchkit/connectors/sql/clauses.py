@@ -8,17 +8,18 @@ from airflow_batchkit.engine.exceptions import UsageError
 
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`(?:[^`]|``)*`|\[[^\]]*\]")
 _CLOCK = re.compile(
-    r"\b(?:current_timestamp|current_date|current_time|localtimestamp|sysdate|systimestamp)\b"
+    r"\b(?:current_timestamp|current_date|current_time|localtimestamp|localtime|sysdate|systimestamp)\b"
     r"|\b(?:now|getdate|sysdatetime|clock_timestamp|statement_timestamp|transaction_timestamp|timeofday)\s*\("
-    r"|\b(?:random|rand|newid)\s*\("
+    r"|\b(?:random|rand|newid|gen_random_uuid)\s*\("
     r"|\b(?:date|time|datetime|julianday|unixepoch)\s*\(\s*\)",
     re.IGNORECASE,
 )
-# SQLite's clock hides in a literal, and in a strftime() without a second argument.
+# SQLite's clock hides in a literal, and in a strftime() without a second argument; PostgreSQL's in a literal.
 _CLOCK_IN_LITERAL = re.compile(
     r"\b(?:date|time|datetime|julianday|unixepoch|strftime|timediff)\s*\([^()]*'\s*now\s*'"
     r"|\bstrftime\s*\(\s*'[^']*'\s*\)"
-    r"|'now'\s*::|\btimestamp\s+'now'",
+    r"|'\s*(?:now|today|tomorrow|yesterday)\s*'\s*::"
+    r"|\b(?:date|timestamp|timestamptz)\s+'\s*(?:now|today|tomorrow|yesterday)\s*'",
     re.IGNORECASE,
 )
 

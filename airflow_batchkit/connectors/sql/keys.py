@@ -7,11 +7,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from airflow_batchkit.engine.exceptions import OrderError, PermanentError
+
+if TYPE_CHECKING:
+    from airflow_batchkit.connectors.sql.keyset import KeyColumn
 
 Key = tuple[Any, ...]
 
@@ -57,29 +60,35 @@ def identity(key: Key) -> str:
     return text if len(key) > 1 else text[1:-1].strip('"')
 
 
-def check_order(before: Key | None, key: Key, descending: Sequence[bool]) -> None:
+def check_order(before: Key | None, key: Key, columns: Sequence[KeyColumn]) -> None:
     """Check that a key comes after the one before it, as far as a client can tell.
 
-    Numbers and instants must move in their direction. How text is ordered only the database knows; it must
-    merely differ.
+    Numbers and instants must move in their direction, and NULLs come on their side. How text is ordered only
+    the database knows; it must merely differ.
 
-    :raises OrderError: a key comes twice, goes backwards, or holds NULL.
+    :raises OrderError: a key comes twice, goes backwards, or holds NULL where the key cannot have any.
     :raises PermanentError: a key is too long for a cursor.
     """
-    for value in key:
-        if value is None:
+    for value, column in zip(key, columns, strict=True):
+        if value is None and column.nulls == "none":
             raise OrderError("a row has NULL in its key, so that nothing can be resumed after it")
         if isinstance(value, str | bytes) and len(value) > _SURELY_SHORT:
             _check_length(key)
     if before is None:
         return
-    for earlier, later, down in zip(before, key, descending, strict=True):
+    for earlier, later, column in zip(before, key, columns, strict=True):
         if earlier == later:
             continue
-        if _comparable(earlier, later) and (later < earlier) is not down:
+        if _goes_backwards(earlier, later, column):
             raise OrderError(f"the key goes backwards: {identity(key)} comes after {identity(before)}")
         return
     raise OrderError(f"the key {identity(key)} comes twice in a row")
+
+
+def _goes_backwards(earlier: Any, later: Any, column: KeyColumn) -> bool:
+    if earlier is None or later is None:
+        return (earlier is None) is (column.nulls == "last")
+    return _comparable(earlier, later) and (later < earlier) is not column.descending
 
 
 def _check_length(key: Key) -> None:
@@ -101,7 +110,7 @@ def _comparable(earlier: object, later: object) -> bool:
 
 
 def _to_json(value: Any) -> Any:
-    if isinstance(value, str) or (isinstance(value, int) and -_INT64 <= value < _INT64):
+    if value is None or isinstance(value, str) or (isinstance(value, int) and -_INT64 <= value < _INT64):
         return value
     if isinstance(value, float) and math.isfinite(value):
         return value
@@ -112,7 +121,7 @@ def _to_json(value: Any) -> Any:
 
 
 def _from_json(value: Any) -> Any:
-    if isinstance(value, str | float) or (isinstance(value, int) and not isinstance(value, bool)):
+    if value is None or (isinstance(value, str | float | int) and not isinstance(value, bool)):
         return value
     if isinstance(value, Mapping) and len(value) == 1:
         ((written, text),) = value.items()

@@ -7,6 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from airflow_batchkit.connectors.sql.postgres import PostgresDialect
 from airflow_batchkit.connectors.sql.sqlite import SqliteDialect
 from airflow_batchkit.engine.exceptions import TransientError, UsageError
 
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
 
     from airflow_batchkit.connectors.sql.dialect import Dialect, Table
     from airflow_batchkit.engine.source import OpenContext
+    from airflow_batchkit.engine.types import Total
 
 #: By the top-level module of the driver: another database is one class, and one line here.
-_DIALECTS: dict[str, type[Dialect]] = {"sqlite3": SqliteDialect}
+_DIALECTS: dict[str, type[Dialect]] = {"sqlite3": SqliteDialect, "psycopg": PostgresDialect}
 
 
 def _dialect_of(driver_object: object) -> Dialect | None:
@@ -51,31 +53,48 @@ class Session:
             driver = type(self._connection).__module__
             raise UsageError(f"connection {conn_id!r} uses {driver}; supported are {', '.join(_DIALECTS)}")
         self.dialect: Dialect = found
+        try:
+            found.prepare(self._connection, job=context.job, timeouts=context.timeouts)
+        except found.errors as error:
+            self.close()
+            raise found.classify(error)  # noqa: B904  # classify() sets the cause
+
+    @property
+    def product(self) -> str:
+        """Name and version of the database."""
+        return self.dialect.product(self._connection)
 
     def table(self, name: str) -> Table:
         """Look at a table.
 
         :raises UsageError: there is no such table.
         """
-        with self._bounded():
+        with self.bounded():
             return self.dialect.table(self._connection, name)
 
     def sorts(self, query: str, parameters: Sequence[Any]) -> bool:
         """Tell whether the database would sort all rows to answer a query, for want of an index."""
-        with self._bounded():
+        with self.bounded():
             return self.dialect.sorts(self._connection, query, parameters)
 
-    def rows(self, query: str, parameters: Sequence[Any] = ()) -> Generator[Sequence[Any], None, None]:
-        """Run a query and give its rows one by one; the query ends when the generator is closed.
+    def total(self, *, count: str, matching: str, parameters: Sequence[Any]) -> Total:
+        """Say how many rows a query finds.
 
-        :raises TransientError: it took longer than ``Timeouts.request``, or the session was closed.
+        :raises TransientError: it took longer than ``Timeouts.request``.
         :raises UsageError: the database does not understand the query.
+        """
+        with self.bounded():
+            return self.dialect.total(self._connection, count=count, matching=matching, parameters=parameters)
+
+    def rows(self, query: str, parameters: Sequence[Any] = ()) -> Generator[Sequence[Any], None, None]:
+        """Run a query inside :meth:`bounded` and give its rows one by one.
+
+        The query ends when the generator is closed.
         """
         started, count = time.monotonic(), 0
         try:
-            with self._bounded(), contextlib.closing(self._connection.cursor()) as cursor:
-                cursor.execute(query, parameters)
-                for row in cursor:
+            with self.dialect.stream(self._connection, query, parameters) as answer:
+                for row in answer:
                     count += 1
                     yield row
         finally:
@@ -83,7 +102,7 @@ class Session:
 
     def first(self, query: str, parameters: Sequence[Any] = ()) -> Sequence[Any] | None:
         """Run a query and return its first row, None when it has none."""
-        with contextlib.closing(self.rows(query, parameters)) as rows:
+        with self.bounded(), contextlib.closing(self.rows(query, parameters)) as rows:
             return next(rows, None)
 
     def cancel(self) -> None:
@@ -96,7 +115,12 @@ class Session:
         self.dialect.close(self._connection)
 
     @contextlib.contextmanager
-    def _bounded(self) -> Iterator[None]:
+    def bounded(self) -> Iterator[None]:
+        """Bound the queries inside the ``with`` block together; they are one transaction where that matters.
+
+        :raises TransientError: they took longer than ``Timeouts.request``, or the session was closed.
+        :raises UsageError: the database does not understand them.
+        """
         seconds = self._limit.total_seconds()
         started = time.monotonic()
         if self._cancelled.is_set():

@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 from typing_extensions import override
 
-from airflow_batchkit.connectors.encoding import encode_record
 from airflow_batchkit.connectors.sql.clauses import check_where
 from airflow_batchkit.connectors.sql.keys import Key, check_order, from_cursor, identity, to_cursor
-from airflow_batchkit.connectors.sql.keyset import any_of
 from airflow_batchkit.connectors.sql.queries import queries_for
 from airflow_batchkit.connectors.sql.session import Session
 from airflow_batchkit.engine.exceptions import (
@@ -30,6 +28,8 @@ from airflow_batchkit.engine.values import Value
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
 
+    from airflow_batchkit.connectors.sql.dialect import Table
+    from airflow_batchkit.connectors.sql.queries import Queries
     from airflow_batchkit.engine.source import OpenContext
 
 FIRST_PAGE_ROWS = 100
@@ -45,16 +45,22 @@ class SqlSource(Value):
     are when their page is read.
 
     A record is a JSON object with the columns in their order: numbers with all their digits, bytes as base64,
-    dates and times as ISO 8601 text. A row that has no exact form in JSON (an infinity) fails the run. Its id
-    is the key: a single value as text, several as a JSON array (``[7,"b"]``).
+    dates and times as ISO 8601 text; ``docs/sql-source.md`` has every type. A row that has no exact form in
+    JSON (an infinity in SQLite) fails the run. Its id is the key: a single value as text, several as a JSON
+    array (``[7,"b"]``).
 
-    :param conn_id: connection to the database. SQLite today.
-    :param table: name of the table; templated.
+    :param conn_id: connection to the database: SQLite or PostgreSQL.
+    :param table: name of the table, exactly as the database spells it; templated. On PostgreSQL also
+        ``schema.table``, and a view, for which ``key`` is needed.
     :param columns: which columns to read. Default: all.
     :param where: condition in SQL, for example ``"day = '{{ ds }}'"``; templated. What changes from page to
         page (``now()``, ``CURRENT_DATE``) is refused. Default: the whole table.
-    :param key: columns of a unique key without NULLs. Default: the primary key.
+    :param key: columns that are unique together; those that make them so hold no NULL. Default: the primary
+        key.
     :param descending: those columns of the key that go down. Default: none.
+    :param nulls_first: those columns of the key whose NULLs come first. Default: as the database orders
+        them: SQLite takes NULL for smaller, PostgreSQL for larger than everything else.
+    :param nulls_last: those columns of the key whose NULLs come last. Default: see ``nulls_first``.
     """
 
     __templated__: ClassVar[tuple[str, ...]] = ("table", "where")
@@ -65,6 +71,8 @@ class SqlSource(Value):
     where: str | None = None
     key: Sequence[str] = ()
     descending: Sequence[str] = ()
+    nulls_first: Sequence[str] = ()
+    nulls_last: Sequence[str] = ()
 
     @override
     def check(self) -> None:
@@ -74,18 +82,21 @@ class SqlSource(Value):
         """
         if not self.table:
             raise UsageError("SqlSource(table=''): must name a table (was a variable missing?)")
-        for name, columns in (("columns", self.columns), ("key", self.key), ("descending", self.descending)):
+        for name in ("columns", "key", "descending", "nulls_first", "nulls_last"):
+            columns = getattr(self, name)
             if isinstance(columns, str):
                 raise UsageError(f"SqlSource({name}={columns!r}): must be a list of columns, not a text")
             if columns is not None and len(set(columns)) < len(columns):
                 raise UsageError(f"SqlSource({name}={list(columns)}): names a column twice")
         if self.columns is not None and not self.columns:
             raise UsageError("SqlSource(columns=[]): must name a column; leave it out to read all")
+        if both := set(self.nulls_first) & set(self.nulls_last):
+            raise UsageError(f"SqlSource: the NULLs of {sorted(both)} cannot come both first and last")
         if self.where is not None:
             check_where(self.where)
 
     def open(self, context: OpenContext) -> OpenSqlSource:
-        """Look at the table and count its rows.
+        """Look at the table and count its rows, or estimate them.
 
         :raises UsageError: no such table or column, no unique key, NULL in the key, or a wrong ``where``.
         :raises TransientError: the database does not answer in time.
@@ -103,16 +114,11 @@ class OpenSqlSource:
         self._sessions: set[Session] = set()
         self._closed = False
         with self._session() as session:
-            self._product = session.dialect.product
+            self._product = session.product
             context.log.info("looking at table %s in %s", settings.table, self._product)
             table = session.table(settings.table)
             self._queries = queries_for(settings, table, session.dialect)
-            self._fingerprints = {
-                "source": _short_hash([table.database, settings.table]),
-                "schema": _short_hash([(column.name, column.type) for column in table.columns]),
-                "query": _short_hash([self._queries.columns, settings.where]),
-                "sort": _short_hash([self._queries.keyset.order_by]),
-            }
+            self._fingerprints = _fingerprints(table, self._queries)
             self._start = None if context.start_at is None else self._queries.starting_key(context.start_at)
             self._check_keys(session)
             self._total = self._count(session)
@@ -130,7 +136,7 @@ class OpenSqlSource:
     @property
     def total(self) -> Total | None:
         """The rows that were there at the run's start; None where counting took too long."""
-        return None if self._total is None else Total(records=self._total)
+        return self._total
 
     @property
     def environment(self) -> Mapping[str, Any]:
@@ -140,13 +146,13 @@ class OpenSqlSource:
             "database": self._product,
             "table": self._settings.table,
             "order": self._queries.keyset.order_by,
-            "rows": self._total,
+            "rows": None if self._total is None else self._total.records,
         }
 
     @property
     def state(self) -> Mapping[str, Any]:
         """The count, so that the next leg need not count again."""
-        return {} if self._total is None else {"total": self._total}
+        return {} if self._total is None else {"total": self._total.records, "exact": self._total.exact}
 
     def read(self, partition: int, after: Cursor | None, sizing: Sizing) -> Iterator[Page]:
         """Deliver the rows page by page, in the key's order.
@@ -181,29 +187,34 @@ class OpenSqlSource:
         self, session: Session, after: Key | None, rows: int, max_bytes: int
     ) -> tuple[Page, list[Key], bool]:
         """Read one page; the last of the answer tells whether the database's answer was read to its end."""
-        queries = self._queries
-        positions, width = queries.key_positions, len(queries.columns)
+        rows_of, columns = self._queries.rows, self._queries.keyset.columns
+        seen_again = after if self._queries.overlapping else None
         records: list[Record] = []
         keys: list[Key] = []
         nbytes, whole = 0, True
-        with contextlib.closing(self._rows(session, after, rows)) as answer:
+        with session.bounded(), contextlib.closing(self._rows(session, after, rows)) as answer:
             for row in answer:
-                key = tuple(row[position] for position in positions)
-                check_order(keys[-1] if keys else after, key, queries.keyset.descending)
-                records.append(self._record(key, row[:width]))
+                key = rows_of.key(row)
+                if key == seen_again:
+                    seen_again = None
+                    continue
+                check_order(keys[-1] if keys else after, key, columns)
+                records.append(self._record(key, row))
                 keys.append(key)
                 nbytes += record_size(records[-1])
                 # The rows' size is only known when they come: what is too much comes again in the next page.
                 if nbytes >= max_bytes:
                     whole = False
                     break
+                if len(keys) == rows:
+                    break
         page = Page(records, nbytes, cursor_at=lambda index: {"key": to_cursor(keys[index])})
         return page, keys, whole
 
-    def _record(self, key: Key, values: Sequence[Any]) -> Record:
+    def _record(self, key: Key, row: Sequence[Any]) -> Record:
         name = identity(key)
         try:
-            return Record(name, encode_record(dict(zip(self._queries.columns, values, strict=True))))
+            return Record(name, self._queries.rows.body(row))
         except RecordError as error:
             raise PermanentError(
                 f"row {name} of table {self._settings.table!r} {error}; leave it out with where=…, "
@@ -211,6 +222,8 @@ class OpenSqlSource:
             ) from error
 
     def _rows(self, session: Session, after: Key | None, limit: int) -> Generator[Sequence[Any], None, None]:
+        if after is not None and self._queries.overlapping:
+            limit += 1
         for predicate, parameters in self._stages(after):
             with contextlib.closing(session.rows(self._queries.page(predicate, limit), parameters)) as rows:
                 for row in rows:
@@ -221,10 +234,12 @@ class OpenSqlSource:
 
     def _stages(self, after: Key | None) -> Sequence[tuple[str | None, list[Any]]]:
         if after is not None:
-            return self._queries.keyset.after(after)
-        if self._start is not None:
-            return self._queries.keyset.starting_at(self._start)
-        return [(None, [])]
+            return self._queries.stages_after(after)
+        return self._from_the_start
+
+    @property
+    def _from_the_start(self) -> Sequence[tuple[str | None, list[Any]]]:
+        return [(None, [])] if self._start is None else self._queries.keyset.starting_at(self._start)
 
     def _check_keys(self, session: Session) -> None:
         """Look for NULL in the key, which no predicate would find again, and for an index for the order."""
@@ -232,7 +247,7 @@ class OpenSqlSource:
         if query is not None and session.first(query) is not None:
             raise UsageError(
                 f"table {self._settings.table!r} holds rows with NULL in its key "
-                f"({', '.join(self._queries.may_be_null)}); leave them out with where=…"
+                f"({', '.join(self._queries.never_null)}); leave them out with where=…"
             )
         if session.sorts(self._queries.page(None, FIRST_PAGE_ROWS), []):
             self._context.log.warning(
@@ -241,20 +256,28 @@ class OpenSqlSource:
                 self._queries.keyset.order_by,
             )
 
-    def _count(self, session: Session) -> int | None:
-        known = self._context.state.get("total")
-        if known is not None:
-            return int(known)
+    def _count(self, session: Session) -> Total | None:
+        state = self._context.state
+        if "total" in state:
+            return Total(records=int(state["total"]), exact=bool(state.get("exact", True)))
         self._context.log.info("counting the rows of table %s", self._settings.table)
-        predicate, parameters = (
-            (None, []) if self._start is None else any_of(self._queries.keyset.starting_at(self._start))
-        )
+        queries = self._queries
         try:
-            counted = session.first(self._queries.count(predicate), parameters)
+            # The stages share no row.
+            totals = [
+                session.total(
+                    count=queries.count(predicate),
+                    matching=queries.matching(predicate),
+                    parameters=parameters,
+                )
+                for predicate, parameters in self._from_the_start
+            ]
         except TransientError as error:
             self._context.log.warning("the number of rows stays unknown: %s", error)
             return None
-        return None if counted is None else int(counted[0])
+        return Total(
+            records=sum(total.records for total in totals), exact=all(total.exact for total in totals)
+        )
 
     @contextlib.contextmanager
     def _session(self) -> Iterator[Session]:
@@ -269,6 +292,18 @@ class OpenSqlSource:
             with self._lock:
                 self._sessions.discard(session)
             session.close()
+
+
+def _fingerprints(table: Table, queries: Queries) -> dict[str, str]:
+    columns = [(column.name, column.type) for column in table.columns]
+    # A collation whose version changes (a new C library) may order the same texts in another way.
+    collations = [column.collation for column in queries.key if column.collation]
+    return {
+        "source": _short_hash(table.identity),
+        "schema": _short_hash([*columns, table.definition] if table.definition else columns),
+        "query": _short_hash([queries.columns, queries.where]),
+        "sort": _short_hash([queries.keyset.order_by, *collations]),
+    }
 
 
 def _short_hash(facts: Sequence[Any]) -> str:

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from airflow_batchkit.connectors.sql.dialect import Column, Dialect, Table, UniqueKey
+from airflow_batchkit.connectors.sql.dialect import Column, Dialect, RowFormat, Table, UniqueKey
 from airflow_batchkit.connectors.sql.errors import classify_sqlite
+from airflow_batchkit.connectors.sql.rows import EncodedRows
 from airflow_batchkit.engine.exceptions import BatchkitError, UsageError
+from airflow_batchkit.engine.types import Total
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from airflow_batchkit.engine.policies import Timeouts
 
 _STEPS_BETWEEN_LOOKS = 20_000
 # https://www.sqlite.org/datatype3.html, 3.1: the rules are asked in this order, and TEXT comes before REAL.
@@ -28,13 +32,16 @@ class SqliteDialect(Dialect):
 
     @property
     @override
-    def product(self) -> str:
-        return f"SQLite {sqlite3.sqlite_version}"
+    def nulls_are_largest(self) -> bool:
+        return False
 
-    @property
     @override
-    def placeholder(self) -> str:
-        return "?"
+    def prepare(self, connection: sqlite3.Connection, *, job: str, timeouts: Timeouts) -> None:
+        """Do nothing: a file knows neither."""
+
+    @override
+    def product(self, connection: sqlite3.Connection) -> str:
+        return f"SQLite {sqlite3.sqlite_version}"
 
     @property
     @override
@@ -46,8 +53,25 @@ class SqliteDialect(Dialect):
         return '"' + identifier.replace('"', '""') + '"'
 
     @override
-    def collated(self, expression: str, collation: str) -> str:
-        return f"{expression} COLLATE {self.quote(collation)}"
+    def compared(self, table: Table, column: Column, collation: str | None) -> str:
+        name = self.quote(column.name)
+        return name if collation is None else f"{name} COLLATE {self.quote(collation)}"
+
+    @override
+    def parameter(self, number: int, column: Column) -> str:
+        return "?"
+
+    @override
+    def row_format(self, table: Table, columns: Sequence[Column], key: Sequence[Column]) -> RowFormat:
+        return EncodedRows(columns, key, quote=self.quote)
+
+    @override
+    @contextlib.contextmanager
+    def stream(
+        self, connection: sqlite3.Connection, query: str, parameters: Sequence[Any]
+    ) -> Iterator[sqlite3.Cursor]:
+        with contextlib.closing(connection.cursor()) as cursor:
+            yield cursor.execute(query, parameters)
 
     @override
     def table(self, connection: sqlite3.Connection, name: str) -> Table:
@@ -70,10 +94,10 @@ class SqliteDialect(Dialect):
             rowid_alias = in_key[0]
             primary = UniqueKey(columns=(rowid_alias,), collations={})
             unique_keys.append(primary)
+        file = connection.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()[0]
         return Table(
-            database=connection.execute(
-                "SELECT file FROM pragma_database_list WHERE name = 'main'"
-            ).fetchone()[0],
+            identity=(file, name),
+            name=self.quote(name),
             columns=tuple(
                 Column(
                     name=row[1],
@@ -91,6 +115,12 @@ class SqliteDialect(Dialect):
     def sorts(self, connection: sqlite3.Connection, query: str, parameters: Sequence[Any]) -> bool:
         plan = connection.execute(f"EXPLAIN QUERY PLAN {query}", parameters)
         return any(row[3] == "USE TEMP B-TREE FOR ORDER BY" for row in plan)
+
+    @override
+    def total(
+        self, connection: sqlite3.Connection, *, count: str, matching: str, parameters: Sequence[Any]
+    ) -> Total:
+        return Total(records=connection.execute(count, parameters).fetchone()[0])
 
     @override
     @contextlib.contextmanager

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_batchkit.cli.airflow_connections import AirflowConnection
-from airflow_batchkit.cli.connections import EnvironmentConnections, elasticsearch_endpoint, s3_settings
+from airflow_batchkit.cli.connections import (
+    EnvironmentConnections,
+    elasticsearch_endpoint,
+    postgres_endpoint,
+)
 from airflow_batchkit.engine.exceptions import UsageError
 from airflow_batchkit.engine.policies import Timeouts
 
@@ -60,30 +64,6 @@ def test_half_a_login_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         elasticsearch_endpoint("https://es:9200")
 
 
-def test_s3_settings_from_a_connection() -> None:
-    """Keys come from login and password or from the extras; what is absent stays boto3's own choice."""
-    extra = {"endpoint_url": "http://localhost:5000", "region_name": "eu-central-1"}
-    found = s3_settings(AirflowConnection(login="key", password="s3cret", extra=extra))
-    assert {name: value for name, value in found.items() if value is not None} == {
-        "aws_access_key_id": "key",
-        "aws_secret_access_key": "s3cret",
-        **extra,
-    }
-
-
-def test_s3_client_never_retries_and_has_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine's retries are the only ones, and no call can wait for ever."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://localhost:1")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    with closing(EnvironmentConnections().client("s3", "", timeouts=Timeouts())) as client:
-        config = client.meta.config
-        assert config.retries["total_max_attempts"] == 1
-        assert (config.connect_timeout, config.read_timeout) == (10, 60)
-        assert client.meta.endpoint_url == "http://localhost:1"
-
-
 def test_sqlite_is_opened_for_reading_only(tmp_path: Path) -> None:
     """A source is never changed, and a path that does not exist makes no empty database."""
     file = tmp_path / "shop #1.db"
@@ -96,6 +76,28 @@ def test_sqlite_is_opened_for_reading_only(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no SQLite file"):
         EnvironmentConnections().client("sql", f"sqlite://{tmp_path}/none.db", timeouts=Timeouts())
     assert not (tmp_path / "none.db").exists()
+
+
+def test_postgres_credentials_from_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a conn_id, the connection gives user, password and TLS, and the URL still gives the address."""
+    stored = {
+        "conn_type": "postgres",
+        "host": "elsewhere",
+        "login": "reader",
+        "password": "s3cret",
+        "extra": {"sslmode": "verify-ca", "sslrootcert": "/ca.pem", "cursor": "dictcursor"},
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_PROD", json.dumps(stored))
+    endpoint = postgres_endpoint("postgresql://db.example:5433/my%20shop?conn_id=prod")
+    assert (endpoint.host, endpoint.port, endpoint.database) == ("db.example", 5433, "my shop")
+    assert (endpoint.user, endpoint.password) == ("reader", "s3cret")
+    assert (endpoint.sslmode, endpoint.sslrootcert) == ("verify-ca", "/ca.pem")
+
+
+def test_postgres_without_a_connection_is_left_to_libpq() -> None:
+    """Neither user nor password is made up: libpq has variables and files of its own for them."""
+    endpoint = postgres_endpoint("postgresql://db.example/shop")
+    assert (endpoint.port, endpoint.user, endpoint.password) == (5432, None, None)
 
 
 def test_unknown_kind_is_refused() -> None:

@@ -120,3 +120,12 @@ def test_more_read_than_expected_is_no_full_bar() -> None:
     with line.shown():
         line.on_progress(progress(5000, Total(records=4000)))
         assert line._bar.tasks[0].total is None
+
+
+def test_moving_line_says_what_goes_on() -> None:
+    """A command that does not copy says what it does instead."""
+    shown = io.StringIO()
+    line = MovingLine(Console(file=shown, force_terminal=True, width=140), Stop(), doing="verifying")
+    with line.shown():
+        line.on_progress(progress(1000, Total(records=4000)))
+    assert "verifying" in shown.getvalue()

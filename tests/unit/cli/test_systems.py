@@ -6,6 +6,7 @@ import pytest
 
 from airflow_batchkit.cli.systems import dead_letters_at, sink_at, source_at
 from airflow_batchkit.cli.urls import parse
+from airflow_batchkit.connectors.elasticsearch import ElasticsearchSource
 from airflow_batchkit.engine.exceptions import UsageError
 
 
@@ -31,6 +32,22 @@ def test_sqlite_is_a_source() -> None:
     assert (settings["table"], settings["key"], settings["where"]) == ("orders", ["day", "id"], "total>10")
     assert settings["conn_id"] == "sqlite:///data/shop.db"
     assert source_at(parse("sqlite:///data/shop.db?table=orders"), query=None).serialize()["key"] == []
+
+
+def test_postgres_is_a_source() -> None:
+    """Address, table, key and condition reach the source; a conn_id is kept for the credentials."""
+    url = "postgresql://db.example:5433/my%20shop?table=sales.orders&key=day,id&where=total>10"
+    settings = source_at(parse(url), query=None).serialize()
+    assert (settings["table"], settings["key"], settings["where"]) == (
+        "sales.orders",
+        ["day", "id"],
+        "total>10",
+    )
+    assert settings["conn_id"] == "postgresql://db.example:5433/my%20shop"
+    settings = source_at(parse("postgres://db.example/shop?table=t&conn_id=prod"), query=None).serialize()
+    assert settings["conn_id"] == "postgresql://db.example/shop?conn_id=prod"
+    with pytest.raises(UsageError, match="a postgresql:// URL takes …&where=CONDITION"):
+        source_at(parse(url), query={"match_all": {}})
 
 
 def test_object_storage_is_a_sink_and_keeps_dead_letters() -> None:
@@ -65,3 +82,23 @@ def test_query_on_sql_and_missing_table_are_refused() -> None:
         source_at(parse("sqlite:///shop.db?table=orders"), query={"match_all": {}})
     with pytest.raises(UsageError, match="names no table"):
         source_at(parse("sqlite:///shop.db"), query=None)
+
+
+def test_what_a_url_says_of_an_elasticsearch_source() -> None:
+    """Patterns, an order, fields and leniency can be written into the URL."""
+    url = "elasticsearch+http://localhost:9200/orders-*,-orders-test"
+    asked = "sort=created_at:desc,%20id&source_includes=a.*,b&ignore_unavailable=true"
+    source = source_at(parse(f"{url}?{asked}"), query=None)
+    assert isinstance(source, ElasticsearchSource)
+    assert list(source.index) == ["orders-*", "-orders-test"]
+    assert source.sort == ["created_at:desc", "id"]
+    assert source.source_includes == ["a.*", "b"]
+    assert source.ignore_unavailable
+    assert not source.allow_no_indices
+
+
+def test_a_switch_in_a_url_means_yes_or_no() -> None:
+    """Anything else is refused instead of being taken for no."""
+    url = "elasticsearch+http://localhost:9200/orders?allow_no_indices=maybe"
+    with pytest.raises(UsageError, match=r"\?allow_no_indices='maybe': must be true or false"):
+        source_at(parse(url), query=None)

@@ -46,6 +46,8 @@ def test_file_path_is_decoded() -> None:
         "elasticsearch+https://elastic:s3cret?and#more@localhost:9200/orders",
         "s3://key:s3cret@bucket/prefix",
         "postgresql://user:s3cret@localhost/shop?table=orders",
+        "postgres://user:s3cret@localhost/shop?table=orders",
+        "postgresql://user:12/s3cret@localhost/shop?table=orders",
         "https://elastic:s3cret@localhost:9200/orders",
         "file://user:s3cret@localhost/data",
     ],
@@ -60,6 +62,20 @@ def test_url_with_a_password_is_refused_without_repeating_it(url: str) -> None:
     assert "AIRFLOW_CONN_" in message
 
 
+def test_postgres_url_names_server_and_database() -> None:
+    """Both schemes are understood, the database's name is decoded, and a condition may hold any sign."""
+    location = parse("postgres://db.example:5433/my%20shop?table=orders&where=mail='a:b@c'")
+    assert (location.scheme, location.host, location.path) == ("postgresql", "db.example:5433", "my shop")
+    assert location.parameters == {"table": "orders", "where": "mail='a:b@c'"}
+    assert parse("postgresql://[::1]/shop").host == "[::1]"
+
+
+def test_refused_postgres_password_names_the_variables() -> None:
+    """Who typed a password for PostgreSQL reads where libpq looks for it instead."""
+    with pytest.raises(UsageError, match="PGUSER and PGPASSWORD"):
+        parse("postgresql://user:s3cret@localhost/shop")
+
+
 def test_refused_elasticsearch_password_names_the_variables() -> None:
     """Who typed a password for Elasticsearch reads which variables hold it instead."""
     with pytest.raises(UsageError, match="BATCHKIT_ELASTICSEARCH_API_KEY"):
@@ -71,7 +87,11 @@ def test_refused_elasticsearch_password_names_the_variables() -> None:
     [
         ("orders", "cannot tell what 'orders' is"),
         ("http://localhost:9200/orders", "elasticsearch\\+http://host:port/index"),
-        ("postgresql://localhost/shop?table=orders", "not supported by this version"),
+        ("mysql://localhost/shop?table=orders", "not supported by this version"),
+        ("postgresql://localhost:port/shop?table=orders", "not a port number"),
+        ("postgresql://localhost:5432?table=orders", "must name host and database"),
+        ("postgresql:///shop?table=orders", "must name host and database"),
+        ("postgresql://localhost/shop?table=orders&sslmode=disable", "no parameter 'sslmode'"),
         ("elasticsearch+http://localhost/orders", "must name host and port"),
         ("elasticsearch+http://localhost:port/orders", "not a port number"),
         ("elasticsearch+http://localhost:9200/", "names no index"),

@@ -36,6 +36,10 @@ def progress(**changes: Any) -> Progress:
     ("changes", "line"),
     [
         (
+            UNKNOWN | {"unit": "object", "batches_total": 63},
+            "object 23/63 · 230,000/500,000 records (46%) · 38,211 records/s",
+        ),
+        (
             {},
             "batch 23/50 · 230,000/500,000 records (46%) · 38,211 records/s · 1 dead-lettered · ETA 0:07",
         ),

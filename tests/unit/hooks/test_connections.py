@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+from contextlib import closing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,15 @@ from airflow_batchkit.engine.exceptions import TransientError, UsageError
 from airflow_batchkit.engine.policies import Timeouts
 from airflow_batchkit.hooks.airflow_thread import AirflowThread
 from airflow_batchkit.hooks.connections import AirflowConnections
+from airflow_batchkit.hooks.sql import postgres_endpoint
 from tests.support.running_task import running_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.support.postgres import PostgresServer
+    from tests.support.s3 import S3Server
 
 pytestmark = pytest.mark.airflow
 TIMEOUTS = Timeouts(connect=timedelta(seconds=3), read=timedelta(seconds=7))
@@ -72,6 +77,44 @@ def test_s3(connections: AirflowConnections, monkeypatch: pytest.MonkeyPatch) ->
     client.close()
 
 
+@pytest.mark.s3
+def test_s3_with_a_role(
+    connections: AirflowConnections, monkeypatch: pytest.MonkeyPatch, s3_server: S3Server, bucket: str
+) -> None:
+    """The amazon provider assumes the connection's role; the client writes with its temporary credentials."""
+    extra = {
+        "region_name": "us-east-1",
+        "endpoint_url": s3_server.endpoint_url,
+        "role_arn": "arn:aws:iam::123456789012:role/export",
+        "service_config": {"sts": {"endpoint_url": s3_server.endpoint_url}},
+    }
+    define(monkeypatch, "role", conn_type="aws", login=s3_server.access_key, password="x", extra=extra)
+    with closing(connections.client("s3", "role", timeouts=TIMEOUTS)) as client:
+        client.put_object(Bucket=bucket, Key="x", Body=b"x")
+        credentials = client._request_signer._credentials.get_frozen_credentials()
+        assert credentials.token
+        assert credentials.access_key != s3_server.access_key
+
+
+@pytest.mark.parametrize(("verify", "wanted"), [("/etc/ssl/ca.pem", "/etc/ssl/ca.pem"), (False, False)])
+def test_s3_of_ones_own(
+    connections: AirflowConnections, monkeypatch: pytest.MonkeyPatch, verify: object, wanted: object
+) -> None:
+    """A store with its own address and certificates: ``service_config`` and ``verify`` reach the client."""
+    extra = {
+        "region_name": "us-east-1",
+        "endpoint_url": "https://127.0.0.1:9",
+        "service_config": {"s3": {"endpoint_url": "https://127.0.0.1:10"}},
+        "config_kwargs": {"request_checksum_calculation": "when_required"},
+        "verify": verify,
+    }
+    define(monkeypatch, "own", conn_type="aws", login="a", password="b", extra=extra)
+    with closing(connections.client("s3", "own", timeouts=TIMEOUTS)) as client:
+        assert client.meta.endpoint_url == "https://127.0.0.1:10"
+        assert client.meta.config.request_checksum_calculation == "when_required"
+        assert client._endpoint.http_session._verify == wanted
+
+
 def test_s3_with_a_role_that_cannot_be_assumed_now(
     connections: AirflowConnections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +147,43 @@ def test_sqlite(connections: AirflowConnections, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(sqlite3.OperationalError):
         connections.client("sql", "orders", timeouts=TIMEOUTS)
     assert not (tmp_path / "mistyped.db").exists()
+
+
+def test_postgres_endpoint(task: dict[str, Any]) -> None:
+    """Address, credentials and the known extras, each by its name; what else is in them changes nothing."""
+    from airflow.sdk import Connection
+
+    del task
+    extra = {"sslmode": "require", "sslcert": "/c.pem", "options": "-c statement_timeout=0", "cursor": "x"}
+    stored = Connection(
+        conn_id="db",
+        conn_type="postgres",
+        host="db",
+        schema="shop",
+        login="a",
+        password="b",
+        extra=json.dumps(extra),
+    )
+    found = postgres_endpoint(stored)
+    assert (found.host, found.port, found.database) == ("db", 5432, "shop")
+    assert (found.user, found.password) == ("a", "b")
+    assert (found.sslmode, found.sslcert, found.sslrootcert) == ("require", "/c.pem", None)
+
+
+@pytest.mark.postgres
+def test_postgres(
+    connections: AirflowConnections, monkeypatch: pytest.MonkeyPatch, postgres_server: PostgresServer
+) -> None:
+    """A connection to the server, with our limits; one that names no database is refused."""
+    where = {"conn_type": "postgres", "host": "127.0.0.1", "port": postgres_server.port, "login": "admin"}
+    define(monkeypatch, "db", **where, schema="postgres")
+    with connections.client("sql", "db", timeouts=TIMEOUTS) as database:
+        assert database.execute("SELECT current_database()").fetchone() == ("postgres",)
+        assert database.info.get_parameters()["connect_timeout"] == "3"
+        assert database.info.get_parameters()["tcp_user_timeout"] == "7000"
+    define(monkeypatch, "db", **where)
+    with pytest.raises(UsageError, match="connection 'db': a PostgreSQL connection needs the name of a data"):
+        connections.client("sql", "db", timeouts=TIMEOUTS)
 
 
 @pytest.mark.parametrize("kind", ["elasticsearch", "s3", "sql"])

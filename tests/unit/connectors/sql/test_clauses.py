@@ -19,6 +19,7 @@ from airflow_batchkit.engine.exceptions import UsageError
         "strftime('%Y', created_at) = '2026'",
         "[current_date] = 1 AND `now()` = 2",
         "name = 'CURRENT_DATE'",
+        "state = 'today'",
     ],
 )
 def test_plain_conditions_pass(where: str) -> None:
@@ -41,6 +42,10 @@ def test_plain_conditions_pass(where: str) -> None:
         "strftime('%s') > at",
         "strftime('%s', 'now') > at",
         "at < 'now'::timestamp",
+        "day = 'today'::date",
+        "day = date 'yesterday'",
+        "at < LOCALTIME",
+        "id = gen_random_uuid()",
         "random() < 0",
     ],
 )

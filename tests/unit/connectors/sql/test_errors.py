@@ -1,4 +1,4 @@
-"""SQLite's errors are told apart by what can be done about them."""
+"""A database's errors are told apart by what can be done about them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_batchkit.connectors.sql.errors import classify_sqlite
-from airflow_batchkit.engine.exceptions import BatchkitError, PermanentError, TransientError, UsageError
+from airflow_batchkit.connectors.sql.errors import classify_postgres, classify_sqlite
+from airflow_batchkit.engine.exceptions import (
+    BatchkitError,
+    PermanentError,
+    PushbackError,
+    TransientError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,3 +99,77 @@ def test_what_is_not_listed_is_permanent() -> None:
     classified: BatchkitError = classify_sqlite(sqlite3.InterfaceError("something new"))
     assert type(classified) is PermanentError
     assert "something new" in str(classified)
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"),
+    [
+        ("08006", TransientError),
+        ("25P03", TransientError),
+        ("28P01", UsageError),
+        ("3D000", UsageError),
+        ("40001", TransientError),
+        ("42P01", UsageError),
+        ("42501", UsageError),
+        ("53300", PushbackError),
+        ("55P03", TransientError),
+        ("57P03", TransientError),
+        ("58030", TransientError),
+        ("XX001", PermanentError),
+        ("0A000", PermanentError),
+        ("P0001", PermanentError),
+    ],
+)
+def test_sqlstate_of_postgres_decides(state: str, kind: type[BatchkitError]) -> None:
+    """The state is looked up whole, then by its class; what nobody listed is permanent."""
+    from psycopg import errors
+
+    classified = classify_postgres(errors.lookup(state)("what it says"))
+    assert isinstance(classified, kind)
+    assert f"({state})" in str(classified)
+
+
+def test_postgres_errors_that_may_quote_a_row_are_not_repeated() -> None:
+    """Neither the message nor the stack trace of a failed cast shows the value."""
+    from psycopg import errors
+
+    def fail_as_a_session_does() -> None:
+        try:
+            raise errors.InvalidTextRepresentation('invalid input syntax for type integer: "secret"')
+        except errors.Error as error:
+            raise classify_postgres(error)  # noqa: B904  # the cause is classify's
+
+    with pytest.raises(UsageError) as caught:
+        fail_as_a_session_does()
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("connection failed: Connection refused\nIs the server running?", TransientError),
+        ("server closed the connection unexpectedly", TransientError),
+        ("SSL SYSCALL error: EOF detected", TransientError),
+        ("SSL error: certificate verify failed", UsageError),
+        ('FATAL:  password authentication failed for user "a"', UsageError),
+        ('FATAL:  database "a" does not exist', UsageError),
+        ("FATAL:  sorry, too many clients already", PushbackError),
+        ("FATAL:  the database system is starting up", TransientError),
+    ],
+)
+def test_failed_connections_to_postgres_are_told_by_their_words(
+    message: str, kind: type[BatchkitError]
+) -> None:
+    """Where the driver has no state to give, the server's words decide; in doubt it is tried again."""
+    from psycopg import OperationalError
+
+    classified = classify_postgres(OperationalError(message))
+    assert type(classified) is kind
+    assert "\n" not in str(classified)
+
+
+def test_misuse_of_the_driver_is_permanent() -> None:
+    """An error that neither the server nor the network made will come again."""
+    from psycopg import ProgrammingError
+
+    assert isinstance(classify_postgres(ProgrammingError("the cursor is closed")), PermanentError)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
 from hypothesis import given, strategies as st
 
 from airflow_batchkit.connectors.sql.keys import check_order, from_cursor, identity, to_cursor
+from airflow_batchkit.connectors.sql.keyset import KeyColumn
 from airflow_batchkit.engine.exceptions import OrderError, PermanentError
 
 VALUES = st.one_of(
+    st.none(),
     st.integers(),
     st.floats(allow_nan=False),
     st.text(),
@@ -41,7 +43,7 @@ def test_unknown_type_is_refused() -> None:
         to_cursor((1j,))
 
 
-@pytest.mark.parametrize("value", [None, True, [1], {"bytes": "AA==", "int": "1"}, {"color": "red"}])
+@pytest.mark.parametrize("value", [True, [1], {"bytes": "AA==", "int": "1"}, {"color": "red"}])
 def test_foreign_values_are_no_cursor(value: Any) -> None:
     """What was never written by a cursor is not taken for a key."""
     with pytest.raises(ValueError, match="no value of a key"):
@@ -59,6 +61,7 @@ def test_foreign_values_are_no_cursor(value: Any) -> None:
         ((Decimal("1.10"),), "1.10"),
         ((date(2026, 1, 2),), "2026-01-02"),
         ((7, "b"), '[7,"b"]'),
+        ((7, None), "[7,null]"),
         (("7", "b"), '["7","b"]'),
         (("a,b", "c"), '["a,b","c"]'),
         (("a", "b,c"), '["a","b,c"]'),
@@ -70,6 +73,16 @@ def test_identity_is_readable_and_unambiguous(key: tuple[Any, ...], text: str) -
 
 
 UP = (False,)
+
+
+def columns(
+    descending: tuple[bool, ...], nulls: Literal["none", "first", "last"] = "none"
+) -> list[KeyColumn]:
+    """Make a key's columns with these directions."""
+    return [
+        KeyColumn(expression="a", parameter=str, order="a", descending=down, nulls=nulls)
+        for down in descending
+    ]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +108,7 @@ def test_keys_in_order_pass(
     before: tuple[Any, ...] | None, key: tuple[Any, ...], descending: tuple[bool, ...]
 ) -> None:
     """The first column that differs decides; how text is ordered is the database's affair."""
-    check_order(before, key, descending)
+    check_order(before, key, columns(descending))
 
 
 @pytest.mark.parametrize(
@@ -124,11 +137,25 @@ def test_keys_out_of_order_fail_the_run(
 ) -> None:
     """Rule 4: a key that comes twice, moves back or is NULL fails the run: its cursor cannot be trusted."""
     with pytest.raises(OrderError, match=message):
-        check_order(before, key, descending)
+        check_order(before, key, columns(descending))
+
+
+@pytest.mark.parametrize("nulls", ["first", "last"])
+def test_nulls_move_to_their_side_only(nulls: Literal["first", "last"]) -> None:
+    """A key column that may hold NULL has all of them on one side; one on the other fails the run."""
+    forth, back = ((None, 1), (5, 1)), ((5, 1), (None, 1))
+    good, bad = (forth, back) if nulls == "first" else (back, forth)
+    order = columns((False, False), nulls)
+    check_order(good[0], good[1], order)
+    check_order((None, 1), (None, 2), order)
+    with pytest.raises(OrderError, match="goes backwards"):
+        check_order(bad[0], bad[1], order)
+    with pytest.raises(OrderError, match="comes twice"):
+        check_order((None, 1), (None, 1), order)
 
 
 def test_key_too_long_for_a_checkpoint_fails_the_run() -> None:
     """The key is refused when it is read, not when the checkpoint that holds it is saved."""
-    check_order(None, ("x" * 900,), UP)
+    check_order(None, ("x" * 900,), columns(UP))
     with pytest.raises(PermanentError, match="choose another key"):
-        check_order(None, ("é" * 600,), UP)
+        check_order(None, ("é" * 600,), columns(UP))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_batchkit.engine.checkpoint import Budget, Checkpoint, Counts, encode
+from tests.support.command_line import BATCHKIT, environment_of, exported, run, start, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,15 +27,13 @@ if TYPE_CHECKING:
     from tests.support.elasticsearch import ElasticsearchEndpoint
     from tests.support.s3 import S3Server
 
-BATCHKIT = (sys.executable, "-c", "from airflow_batchkit.cli import main; main()")
 ROWS = 6_000
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """Give the variables of a process that keeps its state in the test's own folder."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("BATCHKIT_", "AWS_"))}
-    return {**kept, "XDG_STATE_HOME": str(tmp_path / "state")}
+    return environment_of(tmp_path / "state")
 
 
 @pytest.fixture
@@ -46,41 +45,6 @@ def shop(tmp_path: Path) -> str:
             "INSERT INTO orders VALUES (?, ?)", ((n, f"Zürich {n}") for n in range(1, ROWS + 1))
         )
     return f"sqlite://{tmp_path}/shop.db?table=orders"
-
-
-def run(*arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
-    return subprocess.run(
-        [*BATCHKIT, *arguments], env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
-
-
-def start(*arguments: str, environment: dict[str, str]) -> subprocess.Popen[str]:
-    """Start the command; its standard error is read line by line."""
-    return subprocess.Popen(
-        [*BATCHKIT, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def wait_for(process: subprocess.Popen[str], word: str) -> str:
-    """Read the process's standard error until a line holds the word; return what was read."""
-    assert process.stderr is not None
-    read = ""
-    for line in process.stderr:
-        read += line
-        if word in line:
-            return read
-    pytest.fail(f"{word!r} was never said:\n{read}")
-
-
-def exported(folder: Path) -> list[dict[str, object]]:
-    """Return the records that the manifest names, in its order."""
-    manifest = json.loads((folder / "manifest.json").read_bytes())
-    return [
-        json.loads(line)
-        for part in manifest["parts"]
-        for line in gzip.decompress((folder / part["key"]).read_bytes()).splitlines()
-    ]
 
 
 def assert_whole(folder: Path) -> None:
@@ -252,7 +216,7 @@ def test_exceeded_budget_is_told_by_its_exit_code(
     assert done.returncode == 3
     assert done.stderr == (
         "batchkit: 2 dead letters, 1 allowed (max_dead_letters); "
-        "go on with a larger --error-budget, or begin anew with --restart\n"
+        "go on with a larger error budget, or begin anew with --restart\n"
     )
     assert run(*command, "--restart", environment=environment).returncode == 0
 

@@ -19,6 +19,7 @@ from airflow_batchkit import (
     RateLimit,
     Record,
     RecordError,
+    S3Settings,
     SqlSource,
     Timeouts,
 )
@@ -49,6 +50,12 @@ ElasticsearchToS3Operator(
     s3_bucket="lake",
     s3_prefix="orders/ds={{ ds }}",
     compression="gzip",
+    s3_settings=S3Settings(
+        server_side_encryption="aws:kms",
+        sse_kms_key_id="alias/lake",
+        storage_class="STANDARD_IA",
+        tags={"ds": "{{ ds }}"},
+    ),
     transform=cents,
     batch=BatchPolicy(max_records=10_000, max_bytes=8 * 1024 * 1024),
     throttle=RateLimit(records_per_second=5_000),

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from airflow_batchkit.connectors.callable import CallableSink
     from airflow_batchkit.connectors.elasticsearch import ElasticsearchSource
     from airflow_batchkit.connectors.iterable import IterableSource
-    from airflow_batchkit.connectors.object_storage import DeadLetters, ObjectStorageSink
+    from airflow_batchkit.connectors.object_storage import DeadLetters, ObjectStorageSink, S3Settings
     from airflow_batchkit.connectors.sql import SqlSource
     from airflow_batchkit.engine.exceptions import (
         BatchkitError,
@@ -48,6 +48,7 @@ __all__ = [
     "RateLimit",
     "Record",
     "RecordError",
+    "S3Settings",
     "SlackDeadlineNotifier",
     "SlackFailureNotifier",
     "SqlSource",
@@ -76,6 +77,7 @@ _HOMES = {
     "RateLimit": "engine.policies",
     "Record": "engine.types",
     "RecordError": "engine.exceptions",
+    "S3Settings": "connectors.object_storage",
     "SlackDeadlineNotifier": "notifications.slack",
     "SlackFailureNotifier": "notifications.slack",
     "SqlSource": "connectors.sql",

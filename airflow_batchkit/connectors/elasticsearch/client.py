@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# A host that failed comes back only after every other one has had its chance, also with slow timeouts.
+LEFT_OUT_SECONDS = 30.0
 _MIMETYPES = (
     "application/json",
     "application/vnd.elasticsearch+json",
@@ -97,6 +99,7 @@ def connect(endpoint: ElasticsearchEndpoint, timeouts: Timeouts) -> Elasticsearc
         "serializers": dict.fromkeys(_MIMETYPES, _bytes_serializer()),
         "max_retries": 0,
         "retry_on_timeout": False,
+        "dead_node_backoff_factor": LEFT_OUT_SECONDS,
         "request_timeout": timeouts.request.total_seconds(),
         "http_compress": endpoint.http_compress,
         **({"cloud_id": endpoint.cloud_id} if endpoint.cloud_id else {"hosts": list(endpoint.hosts)}),
@@ -160,8 +163,13 @@ def _bytes_serializer() -> Serializer:
 
 
 def _quiet_transport_log() -> None:
-    """Keep the transport from logging each request, and each failure's stack trace: ours say what for."""
+    """Keep the libraries from logging each request, stack traces and certificates: our lines say what for."""
     for name, level in (("transport", logging.WARNING), ("node_pool", logging.ERROR)):
         logger = logging.getLogger(f"elastic_transport.{name}")
         if logger.level == logging.NOTSET:
             logger.setLevel(level)
+    logging.getLogger("urllib3.connection").addFilter(_shows_no_certificate)
+
+
+def _shows_no_certificate(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith("Certificate did not match")

@@ -44,6 +44,7 @@ class AnswerTooLargeError(TransientError):
 
 BY_TYPE: Mapping[str, type[BatchkitError]] = {
     "search_context_missing_exception": PointInTimeLostError,
+    "search_context_missing_nodes_exception": PointInTimeLostError,
     "index_not_found_exception": IndexMissingError,
     "index_closed_exception": TransientError,
     "no_shard_available_action_exception": TransientError,
@@ -77,6 +78,14 @@ _ADVICE: Mapping[int, str] = {
     413: "one request is larger than the server's http.max_content_length: make batches smaller",
 }
 
+# By what OpenSSL and urllib3 say; the last one holds for everything else.
+_TLS_ADVICE = (
+    (re.compile(r"Fingerprints"), "set the connection's fingerprint to that of the server's certificate"),
+    (re.compile(r"match|not valid for|mismatch"), "use a host name that its certificate is for"),
+    (re.compile(r"WRONG_VERSION|RECORD_LAYER|record layer|UNEXPECTED_MESSAGE"), "it speaks plain http there"),
+    (re.compile(""), "set the connection's ca_certs or fingerprint to the server's own"),
+)
+
 
 def classify(status: int, answer: bytes, *, about: str, retry_after: str | None = None) -> BatchkitError:
     """Turn an error answer into the exception that says what to do about it.
@@ -107,11 +116,10 @@ def unreachable(error: TransportError, *, about: str, hosts: str) -> BatchkitErr
 
     told = one_line(error.message)
     if isinstance(error, TlsError):
-        return UsageError(
-            f"{about}: no trusted TLS connection to {hosts}: {told} "
-            "(set the connection's ca_certs or fingerprint to the server's own)"
-        )
-    return TransientError(f"{about}: no answer from {hosts}: {type(error).__name__}: {told}")
+        return UsageError(f"{about}: no trusted TLS connection to {hosts}: {told} ({_tls_advice(told)})")
+    # A port that speaks https hangs up on plain http, and so does a server that is being stopped.
+    hint = " (does it speak https?)" if "RemoteDisconnected" in told and "https://" not in hosts else ""
+    return TransientError(f"{about}: no answer from {hosts}: {type(error).__name__}: {told}{hint}")
 
 
 def one_line(text: str) -> str:
@@ -119,6 +127,10 @@ def one_line(text: str) -> str:
     text = re.sub(r"<[^<>]* object at 0x[0-9a-f]+>:? ?|\w+\(host='[^']*', port=\d+\): ", "", text)
     text = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text).split())
     return text if len(text) <= MAX_REASON else text[: MAX_REASON - 1] + "…"
+
+
+def _tls_advice(told: str) -> str:
+    return next(advice for pattern, advice in _TLS_ADVICE if pattern.search(told))
 
 
 def _by_hundred(status: int) -> type[BatchkitError]:

@@ -9,7 +9,7 @@ import contextlib
 import socket
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
@@ -32,10 +32,12 @@ class Limits:
 
     :param seconds: from sending to the whole answer.
     :param max_bytes: give up an answer that grows past this; None: no limit.
+    :param asked: gets the URL of each node that is asked.
     """
 
     seconds: float
     max_bytes: int | None = None
+    asked: list[str] = field(default_factory=list)
 
 
 def bounded_node(timeouts: Timeouts) -> type[BaseNode]:
@@ -56,7 +58,7 @@ def bounded_node(timeouts: Timeouts) -> type[BaseNode]:
 
     connect = timeouts.connect.total_seconds()
     read = timeouts.read.total_seconds()
-    whole = Limits(timeouts.request.total_seconds())
+    request = timeouts.request.total_seconds()
 
     class BoundedNode(Urllib3HttpNode):
         def __init__(self, config: NodeConfig) -> None:
@@ -71,9 +73,10 @@ def bounded_node(timeouts: Timeouts) -> type[BaseNode]:
             target: str,
             body: bytes | None = None,
             headers: HttpHeaders | None = None,
-            request_timeout: Any = whole,
+            request_timeout: Any = None,
         ) -> NodeApiResponse:
-            limits = request_timeout if isinstance(request_timeout, Limits) else whole
+            limits = request_timeout if isinstance(request_timeout, Limits) else Limits(request)
+            limits.asked.append(self.base_url)
             started = time.monotonic()
             try:
                 response = self.pool.urlopen(
@@ -92,9 +95,10 @@ def bounded_node(timeouts: Timeouts) -> type[BaseNode]:
                 raise TlsError(str(error)) from error
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 late = isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError))
-                # A refused connection is a timeout to urllib3.
-                refused = isinstance(error, urllib3.exceptions.NewConnectionError)
-                raise (ConnectionTimeout if late and not refused else UnreachableError)(str(error)) from error
+                # Where no connection was made there was no request that could be late; to urllib3, even a
+                # refused connection is a timeout.
+                away = isinstance(error, urllib3.exceptions.ConnectTimeoutError)
+                raise (ConnectionTimeout if late and not away else UnreachableError)(str(error)) from error
             meta = ApiResponseMeta(
                 node=self.config,
                 duration=time.monotonic() - started,

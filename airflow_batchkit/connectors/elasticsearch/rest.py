@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,10 +13,10 @@ from airflow_batchkit.connectors.elasticsearch.errors import classify, unreachab
 from airflow_batchkit.connectors.elasticsearch.node import Limits
 
 if TYPE_CHECKING:
-    import logging
-
+    from elastic_transport import TransportApiResponse
     from elasticsearch import Elasticsearch
 
+    from airflow_batchkit.engine.exceptions import BatchkitError
     from airflow_batchkit.engine.policies import Timeouts
 
 ERRORS_FROM = 300
@@ -36,7 +37,8 @@ class Answer:
 class Rest:
     """Sends requests through a client's transport, past its serialisers and its own error handling.
 
-    Safe to use from several threads.
+    A host that cannot be reached is left out for a while, and the same request goes to the next one, once to
+    each: none of the requests sent here changes a document. Safe to use from several threads.
 
     :param client: from :func:`~airflow_batchkit.connectors.elasticsearch.client.connect`.
     :param timeouts: ``request`` is the limit of each request unless it is called with another.
@@ -47,6 +49,8 @@ class Rest:
         self._client = client
         self._seconds = timeouts.request.total_seconds()
         self._log = log
+        self._closed = False
+        self._away: set[str] = set()
         # The only place where the client keeps its authorization; its own perform_request would also change
         # the content type into one that other major versions of the server refuse.
         authorization = client._headers  # noqa: SLF001
@@ -80,21 +84,10 @@ class Rest:
         :raises BatchkitError: as the error table classes it.
         :raises AnswerTooLargeError: the answer is larger than ``max_bytes``.
         """
-        from elastic_transport import TransportError
-
         started = time.monotonic()
-        try:
-            meta, answer = self._client.transport.perform_request(
-                method,
-                target,
-                body=None if body is None else json.dumps(body, separators=(",", ":")).encode(),
-                headers=self._headers,
-                request_timeout=cast("float", Limits(seconds or self._seconds, max_bytes)),
-                # The client's own setting does not reach its transport, which would try four times.
-                max_retries=0,
-            )
-        except TransportError as error:
-            raise unreachable(error, about=about, hosts=self.hosts) from error
+        sent = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        limits = Limits(seconds or self._seconds, max_bytes)
+        meta, answer = self._ask(method, target, sent, about=about, limits=limits)
         answer = answer or b""
         self._log.debug(
             "%s: %s %s answered %d with %d bytes in %.3f s",
@@ -106,4 +99,39 @@ class Rest:
 
     def close(self) -> None:
         """Close every connection, also those that somebody waits on."""
+        self._closed = True
         self._client.transport.close()
+
+    def _ask(
+        self, method: str, target: str, body: bytes | None, *, about: str, limits: Limits
+    ) -> TransportApiResponse:
+        """Ask one host, and where it cannot be reached the others in turn."""
+        from elastic_transport import ConnectionError as UnreachableError, TlsError, TransportError
+
+        others = len(self._client.transport.node_pool) - 1
+        while True:
+            try:
+                answered = self._client.transport.perform_request(
+                    method,
+                    target,
+                    body=body,
+                    headers=self._headers,
+                    request_timeout=cast("float", limits),
+                    # The client's own setting does not reach its transport, which would try four times.
+                    max_retries=0,
+                )
+            except TransportError as error:
+                failure = unreachable(error, about=about, hosts=", ".join(limits.asked) or self.hosts)
+                elsewhere = isinstance(error, UnreachableError) and not isinstance(error, TlsError)
+                if not elsewhere or others <= 0 or self._closed:
+                    raise failure from error
+                self._say_away(limits.asked[-1], failure)
+                others -= 1
+            else:
+                self._away.difference_update(limits.asked[-1:])
+                return answered
+
+    def _say_away(self, host: str, failure: BatchkitError) -> None:
+        level = logging.DEBUG if host in self._away else logging.WARNING
+        self._away.add(host)
+        self._log.log(level, "%s; asking another host", failure)

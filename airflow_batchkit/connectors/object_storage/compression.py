@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from typing import Protocol
 
@@ -45,12 +46,7 @@ def check_compression(name: str | None) -> None:
     if name not in EXTENSIONS:
         raise UsageError(f"compression={name!r}: must be 'gzip', 'zstd' or None")
     if name == "zstd":
-        try:
-            import zstandard as zstandard  # noqa: PLC0414  # only asks whether it is there
-        except ImportError as error:
-            raise UsageError(
-                "compression='zstd' needs the package zstandard: pip install 'airflow-batchkit[zstd]'"
-            ) from error
+        _zstd()
 
 
 def make_compressor(name: str | None) -> Compressor:
@@ -60,12 +56,7 @@ def make_compressor(name: str | None) -> Compressor:
     """
     if name is None:
         return _Plain()
-    if name == "gzip":
-        return _gzip()
-    import zstandard
-
-    compressor: Compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compressobj()
-    return compressor
+    return _gzip() if name == "gzip" else _zstd()
 
 
 def _gzip() -> Compressor:
@@ -75,4 +66,19 @@ def _gzip() -> Compressor:
     except ImportError:
         return zlib.compressobj(1, zlib.DEFLATED, _GZIP_WINDOW)
     compressor: Compressor = isal_zlib.compressobj(1, isal_zlib.DEFLATED, _GZIP_WINDOW)
+    return compressor
+
+
+def _zstd() -> Compressor:
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+
+        return zstd.ZstdCompressor(level=_ZSTD_LEVEL)
+    try:
+        import zstandard
+    except ImportError as error:
+        raise UsageError(
+            "compression='zstd' needs the package zstandard: pip install 'airflow-batchkit[zstd]'"
+        ) from error
+    compressor: Compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compressobj()
     return compressor

@@ -15,6 +15,7 @@ from airflow_batchkit.connectors.object_storage.final import FinalObjects
 from airflow_batchkit.connectors.object_storage.locations import parse_location, segment
 from airflow_batchkit.connectors.object_storage.manifest import ManifestFile
 from airflow_batchkit.connectors.object_storage.publish import require_whole_chain
+from airflow_batchkit.connectors.object_storage.s3_settings import S3Settings, check_s3_settings
 from airflow_batchkit.connectors.object_storage.staging import Staging
 from airflow_batchkit.connectors.object_storage.store import ObjectStore, open_store
 from airflow_batchkit.engine.dead_letters import DeadLetter, OpenDeadLetters
@@ -42,12 +43,14 @@ class DeadLetters(Value):
 
     :param url: ``s3://bucket/prefix`` or ``file:///path``.
     :param conn_id: name of the connection; not used for ``file://``. Default ``aws_default``.
+    :param s3_settings: encryption, storage class, ACL, tags, … Default: as the bucket has it.
     """
 
-    __templated__: ClassVar[tuple[str, ...]] = ("url", "conn_id")
+    __templated__: ClassVar[tuple[str, ...]] = ("url", "conn_id", "s3_settings")
 
     url: str = field(kw_only=False)
     conn_id: str = "aws_default"
+    s3_settings: S3Settings | None = None
 
     @override
     def check(self) -> None:
@@ -55,7 +58,7 @@ class DeadLetters(Value):
 
         :raises UsageError: what is wrong with it.
         """
-        parse_location(self.url)
+        check_s3_settings(self.s3_settings, parse_location(self.url))
 
     def open(self, context: OpenContext) -> OpenObjectStorageDeadLetters:
         """Connect and look; writes nothing.
@@ -63,7 +66,7 @@ class DeadLetters(Value):
         :raises UsageError: no such bucket, no permission, a path that is no folder.
         :raises TransientError: the store does not answer.
         """
-        store = open_store(parse_location(self.url), self.conn_id, context)
+        store = open_store(parse_location(self.url), self.conn_id, context, s3_settings=self.s3_settings)
         try:
             context.log.debug("looks at %s for the dead letters", store.location.url)
             store.check()

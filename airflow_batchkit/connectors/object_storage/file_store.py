@@ -78,7 +78,9 @@ class FileStore(ObjectStore):
         *,
         metadata: Mapping[str, str] | None = None,
         condition: Condition | None = None,
+        visible: bool = False,
     ) -> str:
+        del visible
         path = self._path(key)
         with file_errors(f"write of {path}"), self._lock(condition):
             self._make_folder(path.parent)
@@ -93,7 +95,7 @@ class FileStore(ObjectStore):
             return etag
 
     @override
-    def probe_conditions(self, key: str, content: bytes) -> None:
+    def rehearse(self, key: str, content: bytes) -> None:
         self.put(key, content)
 
     @override
@@ -104,6 +106,13 @@ class FileStore(ObjectStore):
             etag = _digest(file)
             file.seek(0)
             yield Reading(etag=etag, file=file)
+
+    @override
+    @contextlib.contextmanager
+    def stream(self, key: str) -> Iterator[BinaryIO]:
+        path = self._path(key)
+        with file_errors(f"read of {path}"), path.open("rb") as file:
+            yield file
 
     @override
     def head(self, key: str) -> Head:

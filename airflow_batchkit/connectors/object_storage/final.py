@@ -127,7 +127,11 @@ class FinalObjects:
             with effect(f"{self._staging.component}.switch"):
                 patiently(
                     lambda: self._store.put(
-                        self._manifest, file, metadata={SHA256: manifest.sha256}, condition=condition
+                        self._manifest,
+                        file,
+                        metadata={SHA256: manifest.sha256},
+                        condition=condition,
+                        visible=True,
                     )
                 )
         except ConflictError as error:

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar, cast
 
 import msgspec
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from airflow_batchkit.connectors.object_storage.store import ObjectStore
 
 MANIFEST = "manifest.json"
+
+HeadType = TypeVar("HeadType", bound="ManifestHead")
 
 _IN_MEMORY = 1024 * 1024
 _PIECE = 256 * 1024
@@ -136,7 +138,7 @@ def read_head(store: ObjectStore, key: str) -> FoundManifest | None:
     """
     try:
         with store.read(key) as reading:
-            return FoundManifest(head=_decode_head(_head_lines(reading.file)), etag=reading.etag)
+            return FoundManifest(head=decode_head(head_lines(reading.file), ManifestHead), etag=reading.etag)
     except MissingObjectError:
         return None
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
@@ -152,7 +154,7 @@ def read_parts(store: ObjectStore, key: str) -> Iterator[Part]:
     :raises MissingObjectError: there is no manifest.
     """
     with store.read(key) as reading:
-        _head_lines(reading.file)
+        head_lines(reading.file)
         for line in reading.file:
             text = line.strip().rstrip(b",")
             if not text.startswith(b"{"):
@@ -160,11 +162,8 @@ def read_parts(store: ObjectStore, key: str) -> Iterator[Part]:
             yield msgspec.json.decode(text, type=Part)
 
 
-def _temporary_file() -> SpooledTemporaryFile[bytes]:
-    return SpooledTemporaryFile(max_size=_IN_MEMORY)
-
-
-def _head_lines(file: BinaryIO) -> bytes:
+def head_lines(file: BinaryIO) -> bytes:
+    """Read the lines before the parts, and the one that begins them."""
     head = b""
     for _ in range(_MAX_HEAD_LINES):
         line = file.readline(_IN_MEMORY)
@@ -174,5 +173,13 @@ def _head_lines(file: BinaryIO) -> bytes:
     return head
 
 
-def _decode_head(lines: bytes) -> ManifestHead:
-    return msgspec.json.decode(lines.rstrip().rstrip(b",") + b"}", type=ManifestHead)
+def decode_head(lines: bytes, head: type[HeadType]) -> HeadType:
+    """Decode what :func:`head_lines` returned.
+
+    :raises msgspec.DecodeError: it is no such head.
+    """
+    return msgspec.json.decode(lines.rstrip().rstrip(b",") + b"}", type=head)
+
+
+def _temporary_file() -> SpooledTemporaryFile[bytes]:
+    return SpooledTemporaryFile(max_size=_IN_MEMORY)

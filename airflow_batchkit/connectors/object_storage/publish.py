@@ -3,6 +3,7 @@
 1. confirm the ownership; remove staged objects that do not count;
 2. copy what counts to its final name, which carries the run's generation;
 3. put ``manifest.json`` in place of the one that was found: this one write is the switch; then ``_SUCCESS``;
+   read it all back, where that is asked for;
 4. remove the objects of older generations, by exact name;
 5. remove the staging.
 
@@ -35,7 +36,7 @@ from airflow_batchkit.engine.failpoints import effect
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from airflow_batchkit.connectors.object_storage.final import FinalObjects
     from airflow_batchkit.connectors.object_storage.ownership import Ownership
@@ -55,6 +56,7 @@ class Publisher:
     :param staging: where the batches lie.
     :param final: where they go.
     :param compression: for the manifest.
+    :param check: called once the output is visible; raises where it is not what was written. Default: none.
     :param log: where to say what is done.
     """
 
@@ -67,6 +69,7 @@ class Publisher:
         staging: Staging,
         final: FinalObjects,
         compression: str | None,
+        check: Callable[[Publication], None] | None = None,
         log: logging.Logger,
     ) -> None:
         self._store = store
@@ -75,6 +78,7 @@ class Publisher:
         self._staging = staging
         self._final = final
         self._compression = compression
+        self._check = check
         self._log = log
 
     def publish(self, publication: Publication) -> Mapping[str, Any]:
@@ -95,7 +99,10 @@ class Publisher:
             self._make_visible(publication, found, links)
         self._mark_success()
         _stop_if_asked(publication)
-        return self._clean()
+        if self._check is None:
+            return self._clean()
+        self._check(publication)
+        return {**self._clean(), "verified": True}
 
     def _make_visible(
         self, publication: Publication, found: FoundManifest | None, links: list[LegLink]
@@ -138,7 +145,7 @@ class Publisher:
         with suppress(ConflictError), effect("sink.success"):
             patiently(
                 lambda: self._store.put(
-                    f"{self._root}{SUCCESS}", b"", metadata=metadata, condition=Condition()
+                    f"{self._root}{SUCCESS}", b"", metadata=metadata, condition=Condition(), visible=True
                 )
             )
 

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import io
 import logging
-import threading
-import time
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 from typing_extensions import override
 
 from airflow_batchkit.connectors.object_storage.errors import (
-    answer_of,
-    is_expired,
+    is_denied,
     is_not_implemented,
     of_refused_delete,
     s3_errors,
 )
-from airflow_batchkit.connectors.object_storage.locations import Location, check_key
+from airflow_batchkit.connectors.object_storage.locations import Location
 from airflow_batchkit.connectors.object_storage.patience import some_at_once
+from airflow_batchkit.connectors.object_storage.s3_calls import S3Calls
+from airflow_batchkit.connectors.object_storage.s3_multipart import (
+    abort_uploads,
+    put_in_parts,
+    rehearse_upload,
+)
+from airflow_batchkit.connectors.object_storage.s3_settings import (
+    MAX_OBJECT_BYTES,
+    Purpose,
+    S3Settings,
+    object_actions,
+    object_arguments,
+)
 from airflow_batchkit.connectors.object_storage.store import (
     SHA256,
     Condition,
@@ -32,13 +42,16 @@ from airflow_batchkit.connectors.object_storage.store import (
     ObjectStore,
     Reading,
 )
-from airflow_batchkit.engine.exceptions import BatchkitError
+from airflow_batchkit.engine.exceptions import BatchkitError, PermanentError, UsageError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import PutObjectRequestTypeDef
 
 T = TypeVar("T", bound=Mapping[str, Any])
+
+_READ = "s3:GetObject"
+_LIST = "s3:ListBucket"
+_DELETE = "s3:DeleteObject"
 
 
 class S3Store(ObjectStore):
@@ -46,17 +59,23 @@ class S3Store(ObjectStore):
 
     :param location: bucket and prefix.
     :param connect: makes a new client, whose own retries are off; called again when credentials have expired.
+    :param settings: how objects are written.
     :param log: where to say that the store ignores conditions.
     """
 
-    def __init__(self, location: Location, connect: Callable[[], S3Client], *, log: logging.Logger) -> None:
+    def __init__(
+        self,
+        location: Location,
+        connect: Callable[[], S3Client],
+        *,
+        settings: S3Settings | None = None,
+        log: logging.Logger,
+    ) -> None:
+        self._settings = settings or S3Settings()
+        self._calls = S3Calls(location, connect, settings=self._settings, log=log)
         self._location = location
-        self._connect = connect
         self._log = log
-        self._lock = threading.Lock()
-        self._client: S3Client | None = None
         self._conditional = True
-        self._clock_offset = 0.0
 
     @property
     @override
@@ -70,16 +89,11 @@ class S3Store(ObjectStore):
 
     @override
     def now(self) -> float:
-        return time.time() + self._clock_offset
+        return self._calls.now()
 
     @override
     def check(self) -> None:
-        self._call(
-            f"listing of {self._location.url}",
-            lambda client: client.list_objects_v2(
-                Bucket=self._location.bucket, Prefix=f"{self._location.prefix}/", MaxKeys=1
-            ),
-        )
+        self._listing("", MaxKeys=1)
 
     @override
     def put(
@@ -89,42 +103,37 @@ class S3Store(ObjectStore):
         *,
         metadata: Mapping[str, str] | None = None,
         condition: Condition | None = None,
+        visible: bool = False,
     ) -> str:
-        request: PutObjectRequestTypeDef = {
-            "Bucket": self._location.bucket,
-            "Key": self._full(key),
-            "Body": content,
-            "Metadata": dict(metadata or {}),
-        }
+        writing = _Writing(content, metadata=dict(metadata or {}), purpose="entry" if visible else "working")
         if condition is None:
-            return self._put(key, request)
+            return self._put(key, writing)
         try:
-            return self._put_if(key, request, condition)
+            return self._put_if(key, writing, condition)
         except ConflictError:
             # The first try may have been applied and only its answer lost: then the object is ours, as it is.
-            return self._own_write(key, request["Metadata"][SHA256])
+            return self._own_write(key, writing.metadata[SHA256])
 
     @override
-    def probe_conditions(self, key: str, content: bytes) -> None:
-        request: PutObjectRequestTypeDef = {
-            "Bucket": self._location.bucket,
-            "Key": self._full(key),
-            "Body": content,
-        }
-        self._put(key, request)
+    def rehearse(self, key: str, content: bytes) -> None:
+        writing = _Writing(content, metadata={}, purpose="working")
+        self._put(key, writing)
         with suppress(ConflictError):
-            self._put_if(key, request, Condition())
+            self._put_if(key, writing, Condition())
             if self._conditional:
                 self._ignored()
+        trial = f"{key}.trial"
+        self.copy(key, trial)
+        self.delete([trial])
+        if self._settings.multipart_bytes is not None:
+            rehearse_upload(self._calls, trial)
 
     @override
     @contextmanager
     def read(self, key: str) -> Iterator[Reading]:
-        doing = f"read of {self._url(key)}"
-        answer = self._call(
-            doing,
-            lambda client: client.get_object(Bucket=self._location.bucket, Key=self._full(key)),
-        )
+        doing = f"read of {self._calls.url(key)}"
+        request = self._calls.object(key)
+        answer = self._existing(key, doing, lambda client: client.get_object(**request), needs=_READ)
         body = answer["Body"]
         try:
             with s3_errors(doing):
@@ -136,22 +145,27 @@ class S3Store(ObjectStore):
 
     @override
     def head(self, key: str) -> Head:
-        answer = self._call(
-            f"look at {self._url(key)}",
-            lambda client: client.head_object(Bucket=self._location.bucket, Key=self._full(key)),
-        )
+        request = self._calls.object(key)
+        doing = f"look at {self._calls.url(key)}"
+        answer = self._existing(key, doing, lambda client: client.head_object(**request), needs=_READ)
         return Head(size=answer["ContentLength"], metadata=answer["Metadata"])
 
     @override
     def copy(self, source: str, target: str) -> None:
-        bucket = self._location.bucket
-        self._call(
-            f"copy of {self._url(source)} to {target}",
-            lambda client: client.copy_object(
-                Bucket=bucket,
-                Key=self._full(target),
-                CopySource={"Bucket": bucket, "Key": self._full(source)},
-            ),
+        request = {
+            **self._calls.object(target),
+            "CopySource": {"Bucket": self._location.bucket, "Key": self._calls.full(source)},
+            # A copy has neither encryption, ACL nor storage class of its source, but its tags unless told.
+            "TaggingDirective": "REPLACE",
+            **object_arguments(self._settings, "part"),
+        }
+        if self._settings.expected_bucket_owner is not None:
+            request["ExpectedSourceBucketOwner"] = self._settings.expected_bucket_owner
+        self._existing(
+            source,
+            f"copy of {self._calls.url(source)} to {target}",
+            lambda client: client.copy_object(**request),
+            needs=f"{_READ}, {object_actions(self._settings, 'part')}",
         )
 
     @override
@@ -177,33 +191,45 @@ class S3Store(ObjectStore):
 
     @override
     def clean(self, folder: str) -> None:
-        """Do nothing: a bucket has no folders, and what is not written whole is not there."""
+        """Abort uploads; a bucket has no folders, and what was not written whole is else not there."""
+        if self._settings.multipart_bytes is not None:
+            abort_uploads(self._calls, folder)
 
     @override
     def close(self) -> None:
-        with self._lock:
-            client, self._client = self._client, None
-        if client is not None:
-            with suppress(Exception):
-                client.close()
+        self._calls.close()
 
-    def _put(self, key: str, request: PutObjectRequestTypeDef) -> str:
-        def send(client: S3Client) -> Mapping[str, Any]:
-            body = request["Body"]
-            # Of bytes botocore would make a copy, to send them together with the request's header.
-            file = io.BytesIO(body) if isinstance(body, bytes) else cast("BinaryIO", body)
-            file.seek(0)
-            sent: PutObjectRequestTypeDef = {**request, "Body": file}
-            return client.put_object(**sent)
+    def _put(self, key: str, writing: _Writing, **condition: Any) -> str:
+        made_with = {"Metadata": writing.metadata, **object_arguments(self._settings, writing.purpose)}
+        needs = object_actions(self._settings, writing.purpose)
+        doing = f"write of {self._calls.url(key)}"
+        if writing.size > MAX_OBJECT_BYTES:
+            raise PermanentError(
+                f"{doing}: {writing.size:,} bytes are more than S3 copies at once ({MAX_OBJECT_BYTES:,}); "
+                "lower BatchPolicy.max_bytes"
+            )
+        multipart = self._settings.multipart_bytes
+        if multipart is not None and writing.size > multipart:
+            return put_in_parts(
+                self._calls,
+                key,
+                writing.file(),
+                size=writing.size,
+                needs=needs,
+                made_with=made_with,
+                condition=condition,
+            )
+        request = {**self._calls.object(key), **made_with, **condition}
+        answer = self._calls.call(
+            doing, lambda client: client.put_object(**request, Body=writing.file()), needs=needs
+        )
+        return str(answer["ETag"])
 
-        return str(self._call(f"write of {self._url(key)}", send)["ETag"])
-
-    def _put_if(self, key: str, request: PutObjectRequestTypeDef, condition: Condition) -> str:
+    def _put_if(self, key: str, writing: _Writing, condition: Condition) -> str:
         if self._conditional:
+            stated = {"IfNoneMatch": "*"} if condition.etag is None else {"IfMatch": condition.etag}
             try:
-                if condition.etag is None:
-                    return self._put(key, {**request, "IfNoneMatch": "*"})
-                return self._put(key, {**request, "IfMatch": condition.etag})
+                return self._put(key, writing, **stated)
             except MissingObjectError as error:
                 raise ConflictError(str(error)) from error
             except BatchkitError as error:
@@ -211,8 +237,8 @@ class S3Store(ObjectStore):
                     raise
                 self._ignored()
         if self._etag(key) != condition.etag:
-            raise ConflictError(f"write of {self._url(key)}: somebody else wrote it")
-        return self._put(key, request)
+            raise ConflictError(f"write of {self._calls.url(key)}: somebody else wrote it")
+        return self._put(key, writing)
 
     def _own_write(self, key: str, sha256: str) -> str:
         with suppress(MissingObjectError):
@@ -220,7 +246,7 @@ class S3Store(ObjectStore):
                 etag = self._etag(key)
                 if etag is not None:
                     return etag
-        raise ConflictError(f"write of {self._url(key)}: somebody else wrote it first")
+        raise ConflictError(f"write of {self._calls.url(key)}: somebody else wrote it first")
 
     def _etag(self, key: str) -> str | None:
         with suppress(MissingObjectError), self.read(key) as reading:
@@ -236,67 +262,54 @@ class S3Store(ObjectStore):
         )
 
     def _delete(self, keys: list[str]) -> None:
-        doing = f"delete of {len(keys):,} objects, {self._url(keys[0])} first"
-        answer = self._call(
-            doing,
-            lambda client: client.delete_objects(
-                Bucket=self._location.bucket,
-                Delete={"Objects": [{"Key": self._full(key)} for key in keys], "Quiet": True},
-            ),
-        )
+        doing = f"delete of {len(keys):,} objects, {self._calls.url(keys[0])} first"
+        request = {
+            **self._calls.bucket,
+            "Delete": {"Objects": [{"Key": self._calls.full(key)} for key in keys], "Quiet": True},
+        }
+        answer = self._calls.call(doing, lambda client: client.delete_objects(**request), needs=_DELETE)
         for refused in answer.get("Errors", ()):
-            error = of_refused_delete(refused, doing)
+            error = of_refused_delete(refused, doing, self._calls.hint(_DELETE))
             if not isinstance(error, MissingObjectError):
                 raise error
 
+    def _existing(self, key: str, doing: str, request: Callable[[S3Client], T], *, needs: str) -> T:
+        """Make a request that needs an object; tell one that is not there from one that is out of reach.
+
+        Where listing is allowed below the prefix only, some stores answer 403 for what does not exist.
+        """
+        try:
+            return self._calls.call(doing, request, needs=needs)
+        except UsageError as error:
+            if not is_denied(error) or next(self.keys(key, page=1), None) == key:
+                raise
+            raise MissingObjectError(f"{doing}: there is no such object") from error
+
     def _pages(self, prefix: str, **request: Any) -> Iterator[Mapping[str, Any]]:
-        request |= {"Bucket": self._location.bucket, "Prefix": f"{self._location.prefix}/{prefix}"}
         while True:
-            answer = self._call(
-                f"listing of {self._location.url}/{prefix}",
-                lambda client: client.list_objects_v2(**request),
-            )
+            answer = self._listing(prefix, **request)
             yield answer
             if not answer.get("IsTruncated"):
                 return
             request["ContinuationToken"] = answer["NextContinuationToken"]
 
-    def _call(self, doing: str, request: Callable[[S3Client], T]) -> T:
-        client = self._connected()
-        try:
-            with s3_errors(doing):
-                answer = request(client)
-        except BatchkitError as error:
-            self._learn_time(answer_of(error))
-            if not is_expired(error):
-                raise
-            self._forget(client)
-            with s3_errors(doing):
-                answer = request(self._connected())
-        self._learn_time(answer)
-        return answer
+    def _listing(self, prefix: str, **request: Any) -> Mapping[str, Any]:
+        request |= {**self._calls.bucket, "Prefix": f"{self._location.prefix}/{prefix}"}
+        doing = f"listing of {self._calls.url(prefix)}"
+        return self._calls.call(doing, lambda client: client.list_objects_v2(**request), needs=_LIST)
 
-    def _connected(self) -> S3Client:
-        with self._lock:
-            if self._client is None:
-                self._client = self._connect()
-            return self._client
 
-    def _forget(self, client: S3Client) -> None:
-        # Static or assumed credentials that expire are not refreshed by botocore: only a new client helps.
-        with self._lock:
-            if self._client is client:
-                self._client = None
-        client.close()
+class _Writing:
+    """What is to be written, ready to be sent more than once."""
 
-    def _learn_time(self, answer: Mapping[str, Any]) -> None:
-        date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
-        if date:
-            with suppress(ValueError):
-                self._clock_offset = parsedate_to_datetime(date).timestamp() - time.time()
+    def __init__(self, content: Content, *, metadata: dict[str, str], purpose: Purpose) -> None:
+        self.metadata = metadata
+        self.purpose = purpose
+        self._content = content
+        self.size = len(content) if isinstance(content, bytes) else content.seek(0, os.SEEK_END)
 
-    def _full(self, key: str) -> str:
-        return check_key(f"{self._location.prefix}/{key}")
-
-    def _url(self, key: str) -> str:
-        return f"{self._location.url}/{key}"
+    def file(self) -> BinaryIO:
+        # Of bytes botocore would make a copy, to send them together with the request's header.
+        file = io.BytesIO(self._content) if isinstance(self._content, bytes) else self._content
+        file.seek(0)
+        return file

@@ -22,14 +22,16 @@ from airflow_batchkit.connectors.object_storage.manifest import MANIFEST
 from airflow_batchkit.connectors.object_storage.ndjson import FORMAT, FORMAT_VERSION, format_lines
 from airflow_batchkit.connectors.object_storage.ownership import Ownership
 from airflow_batchkit.connectors.object_storage.publish import Publisher, require_whole_chain
-from airflow_batchkit.connectors.object_storage.staging import Staging
+from airflow_batchkit.connectors.object_storage.s3_settings import S3Settings, check_s3_settings
+from airflow_batchkit.connectors.object_storage.staging import PARTIAL_FOLDER, Staging
 from airflow_batchkit.connectors.object_storage.store import ObjectStore, open_store
-from airflow_batchkit.engine.exceptions import BatchkitError, CannotResumeError, PermanentError
+from airflow_batchkit.engine.exceptions import BatchkitError, PermanentError, UsageError
 from airflow_batchkit.engine.sink import BatchKey, BatchWriter, Leg, OpenSink, Publication
 from airflow_batchkit.engine.types import Record, WriteResult
 from airflow_batchkit.engine.values import Value
 
 if TYPE_CHECKING:
+    from airflow_batchkit.connectors.object_storage.verify.published import PublishedCheck
     from airflow_batchkit.engine.source import OpenContext
 
 T = TypeVar("T")
@@ -48,9 +50,12 @@ class ObjectStorageSink(Value):
     :param url: ``s3://bucket/prefix`` or ``file:///path``; the prefix belongs to one job.
     :param conn_id: name of the connection; not used for ``file://``. Default ``aws_default``.
     :param compression: ``"gzip"``, ``"zstd"`` (needs the extra ``zstd``) or None. Default gzip.
+    :param verify: read everything back once it is published, before what is older is removed, and fail the
+        run where it is not what was written. Takes 8 bytes per record in the temporary folder. Default False.
+    :param s3_settings: encryption, storage class, ACL, tags, … Default: as the bucket has it.
     """
 
-    __templated__: ClassVar[tuple[str, ...]] = ("url", "conn_id")
+    __templated__: ClassVar[tuple[str, ...]] = ("url", "conn_id", "s3_settings")
 
     idempotent: ClassVar[bool] = True
     one_write_per_partition: ClassVar[bool] = False
@@ -60,6 +65,8 @@ class ObjectStorageSink(Value):
     url: str
     conn_id: str = "aws_default"
     compression: str | None = "gzip"
+    verify: bool = False
+    s3_settings: S3Settings | None = None
 
     @override
     def check(self) -> None:
@@ -67,8 +74,17 @@ class ObjectStorageSink(Value):
 
         :raises UsageError: which, and what it may be.
         """
-        parse_location(self.url)
+        check_s3_settings(self.s3_settings, parse_location(self.url))
+        settings = self.s3_settings
+        if self.verify and settings is not None and settings.archives:
+            raise UsageError(
+                f"verify=True: parts cannot be read back from storage_class={settings.storage_class!r}"
+            )
         check_compression(self.compression)
+        if not isinstance(self.verify, bool):
+            raise UsageError(
+                f"verify={self.verify!r}: True reads back what was published; TLS is set up in the connection"
+            )
 
     def open(self, context: OpenContext) -> OpenObjectStorageSink:
         """Connect and look; writes nothing.
@@ -76,7 +92,7 @@ class ObjectStorageSink(Value):
         :raises UsageError: no such bucket, no permission, a path that is no folder.
         :raises TransientError: the store does not answer.
         """
-        store = open_store(parse_location(self.url), self.conn_id, context)
+        store = open_store(parse_location(self.url), self.conn_id, context, s3_settings=self.s3_settings)
         try:
             context.log.debug("looks at %s", store.location.url)
             store.check()
@@ -86,6 +102,7 @@ class ObjectStorageSink(Value):
         return OpenObjectStorageSink(
             store,
             compression=self.compression,
+            verify=self.verify,
             seconds=context.timeouts.batch.total_seconds(),
             log=context.log,
         )
@@ -96,15 +113,23 @@ class OpenObjectStorageSink(OpenSink):
 
     :param store: where the output lies.
     :param compression: as in :class:`ObjectStorageSink`.
+    :param verify: as in :class:`ObjectStorageSink`.
     :param seconds: the longest time for one copy when publishing.
     :param log: where to say what is done.
     """
 
     def __init__(
-        self, store: ObjectStore, *, compression: str | None, seconds: float, log: logging.Logger
+        self,
+        store: ObjectStore,
+        *,
+        compression: str | None,
+        verify: bool = False,
+        seconds: float,
+        log: logging.Logger,
     ) -> None:
         self._store = store
         self._compression = compression
+        self._verify = verify
         self._seconds = seconds
         self._log = log
         self._ownership: Ownership | None = None
@@ -131,7 +156,7 @@ class OpenObjectStorageSink(OpenSink):
 
     @override
     def start(self, leg: Leg) -> None:
-        root = f"_partial/{leg.run}/" if leg.mode == "partial" else ""
+        root = f"{PARTIAL_FOLDER}/{leg.run}/" if leg.mode == "partial" else ""
         staging = Staging(
             self._store,
             leg,
@@ -145,11 +170,16 @@ class OpenObjectStorageSink(OpenSink):
         ownership = Ownership(self._store, leg, root=root)
         ownership.claim()
         self._ownership = ownership
-        if leg.inherited is not None:
-            links, complete = staging.chain(leg.inherited.frontier.for_new_leg())
-            if not final.is_visible(found, links, complete=complete):
-                self._require_whole_chain(complete=complete)
-        staging.start(other_runs=True)
+        try:
+            if leg.inherited is not None:
+                links, complete = staging.chain(leg.inherited.frontier.for_new_leg())
+                if not final.is_visible(found, links, complete=complete):
+                    require_whole_chain(self._store, complete=complete)
+            staging.start(other_runs=True)
+        except (PermanentError, UsageError):
+            # It will fail in the same way until a person has mended something: others need not wait so long.
+            self.release()
+            raise
         self._staging = staging
         self._publisher = Publisher(
             self._store,
@@ -158,7 +188,15 @@ class OpenObjectStorageSink(OpenSink):
             staging=staging,
             final=final,
             compression=self._compression,
+            check=self._check(leg, ownership, root) if self._verify else None,
             log=self._log,
+        )
+
+    def _check(self, leg: Leg, ownership: Ownership, root: str) -> PublishedCheck:
+        from airflow_batchkit.connectors.object_storage.verify.published import PublishedCheck
+
+        return PublishedCheck(
+            self._store, leg, root=root, ownership=ownership, seconds=self._seconds, log=self._log
         )
 
     @override
@@ -189,13 +227,6 @@ class OpenObjectStorageSink(OpenSink):
     @override
     def close(self) -> None:
         self._store.close()
-
-    def _require_whole_chain(self, *, complete: bool) -> None:
-        try:
-            require_whole_chain(self._store, complete=complete)
-        except CannotResumeError:
-            self.release()
-            raise
 
 
 class PartWriter(BatchWriter):

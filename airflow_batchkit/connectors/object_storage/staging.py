@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from airflow_batchkit.engine.sink import BatchKey, Leg
 
 FOLDER = "_batchkit"
+PARTIAL_FOLDER = "_partial"
 RECORDS = "records"
 BYTES = "bytes"
 MAX_LEG_BYTES = 64 * 1024
@@ -118,7 +119,7 @@ class Staging:
         previous = None if before is None else _Previous(before.token, before.frontier)
         content = msgspec.json.encode(_LegFile(previous))
         with effect(f"{self.component}.start"):
-            patiently(lambda: self._store.probe_conditions(f"{self._own_folder}leg.json", content))
+            patiently(lambda: self._store.rehearse(f"{self._own_folder}leg.json", content))
 
     def key(self, key: BatchKey) -> str:
         """Return where a batch of this leg lies."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeAlias
 
@@ -13,6 +13,7 @@ from airflow_batchkit.engine.exceptions import PermanentError
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+    from airflow_batchkit.connectors.object_storage.s3_settings import S3Settings
     from airflow_batchkit.engine.source import OpenContext
 
 Content: TypeAlias = bytes | BinaryIO
@@ -98,6 +99,7 @@ class ObjectStore(Protocol):
         *,
         metadata: Mapping[str, str] | None = None,
         condition: Condition | None = None,
+        visible: bool = False,
     ) -> str:
         """Write an object, whole or not at all, durable on return.
 
@@ -108,15 +110,19 @@ class ObjectStore(Protocol):
         :param content: what to write.
         :param metadata: kept with the object where it lies; a copy need not have it.
         :param condition: None: replace whatever is there.
+        :param visible: whether readers of the output look at it, or only this package.
         :returns: the new etag.
         :raises ConflictError: the condition does not hold.
         """
         ...
 
-    def probe_conditions(self, key: str, content: bytes) -> None:
-        """Write an object that nobody else writes, and find out whether conditions are heeded.
+    def rehearse(self, key: str, content: bytes) -> None:
+        """Write an object that nobody else writes, and try out at it what publishing will need.
 
-        Where they are not, :attr:`conditional` is False from now on, and the log says so.
+        A right that is missing, or a setting that the place does not know, is found here and not hours later.
+        Where conditions are not heeded, :attr:`conditional` is False from now on, and the log says so.
+
+        :raises UsageError: what is missing, or wrong.
         """
         ...
 
@@ -126,6 +132,15 @@ class ObjectStore(Protocol):
         :raises MissingObjectError: there is none.
         """
         ...
+
+    @contextmanager
+    def stream(self, key: str) -> Iterator[BinaryIO]:
+        """Open an object for a ``with`` block, to be read once, forward, where nobody asks for its etag.
+
+        :raises MissingObjectError: there is none.
+        """
+        with self.read(key) as reading:
+            yield reading.file
 
     def head(self, key: str) -> Head:
         """Look at an object.
@@ -157,7 +172,7 @@ class ObjectStore(Protocol):
         ...
 
     def clean(self, folder: str) -> None:
-        """Remove what a folder still holds besides objects (temporary files, empty folders)."""
+        """Remove what a folder still holds besides objects (temporary files, empty folders, uploads)."""
         ...
 
     def close(self) -> None:
@@ -165,10 +180,13 @@ class ObjectStore(Protocol):
         ...
 
 
-def open_store(location: Location, conn_id: str, context: OpenContext) -> ObjectStore:
+def open_store(
+    location: Location, conn_id: str, context: OpenContext, *, s3_settings: S3Settings | None = None
+) -> ObjectStore:
     """Make the store for a location.
 
     :param conn_id: name of the connection; not used for ``file://``.
+    :param s3_settings: how objects are written to S3; not used for ``file://``.
     """
     if location.scheme == "file":
         from airflow_batchkit.connectors.object_storage.file_store import FileStore
@@ -180,4 +198,4 @@ def open_store(location: Location, conn_id: str, context: OpenContext) -> Object
         client: S3Client = context.connections.client("s3", conn_id, timeouts=context.timeouts)
         return client
 
-    return S3Store(location, connect, log=context.log)
+    return S3Store(location, connect, settings=s3_settings, log=context.log)

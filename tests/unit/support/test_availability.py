@@ -13,7 +13,7 @@ from tests.support.processes import unavailable
 
 def _jdk(folder: Path, version: str) -> Path:
     (folder / "bin").mkdir(parents=True)
-    (folder / "bin" / "java").touch()
+    (folder / "bin" / "javac").touch()
     (folder / "release").write_text(f'IMPLEMENTOR="Test"\nJAVA_VERSION="{version}"\n')
     return folder
 

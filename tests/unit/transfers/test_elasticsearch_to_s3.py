@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException  # noqa: TID253  # what a task fails with
 from airflow.sdk import DAG  # noqa: TID253  # renders
 
 from airflow_batchkit import (
@@ -15,6 +16,7 @@ from airflow_batchkit import (
     ElasticsearchToS3Operator,
     ErrorBudget,
     ObjectStorageSink,
+    S3Settings,
     Timeouts,
 )
 from airflow_batchkit.engine.exceptions import UsageError
@@ -40,6 +42,16 @@ def rendered(operator: ElasticsearchToS3Operator, **context: Any) -> Elasticsear
     return operator
 
 
+def test_s3_settings_reach_the_sink_rendered() -> None:
+    """Templates in settings for S3 are rendered as everywhere, and checked once they are."""
+    settings = S3Settings(tags={"ds": "{{ ds }}"}, storage_class="STANDARD_IA")
+    sink = rendered(transfer(s3_settings=settings), ds="2026-03-01").job("dag.export").sink
+    assert isinstance(sink, ObjectStorageSink)
+    assert sink.s3_settings == S3Settings(tags={"ds": "2026-03-01"}, storage_class="STANDARD_IA")
+    with pytest.raises(AirflowFailException, match="letters, digits, spaces"):
+        rendered(transfer(s3_settings=settings), ds="a&b")
+
+
 def test_arguments_become_source_and_sink() -> None:
     """Each argument arrives where it belongs."""
     job = transfer(
@@ -49,6 +61,7 @@ def test_arguments_become_source_and_sink() -> None:
         elasticsearch_conn_id="search",
         aws_conn_id="bucket",
         compression=None,
+        verify=True,
         date_field="created_at",
         batch=BatchPolicy(max_records=7),
         timeouts=Timeouts(run=timedelta(hours=1)),
@@ -57,7 +70,9 @@ def test_arguments_become_source_and_sink() -> None:
     assert job.source == ElasticsearchSource(
         conn_id="search", index=["b", "a"], query={"term": {"paid": True}}, date_field="created_at"
     )
-    assert job.sink == ObjectStorageSink(url="s3://lake/orders", conn_id="bucket", compression=None)
+    assert job.sink == ObjectStorageSink(
+        url="s3://lake/orders", conn_id="bucket", compression=None, verify=True
+    )
     assert (job.name, job.mode, job.readers) == ("dag.export", "real", 3)
     assert job.batch.max_records == 7
     assert job.timeouts.run == timedelta(hours=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import re
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from botocore import exceptions as boto  # noqa: TID253  # its errors are what i
 
 from airflow_batchkit.connectors.object_storage.errors import (
     answer_of,
+    code_of,
     file_errors,
+    is_denied,
     is_expired,
     is_not_implemented,
     s3_errors,
@@ -109,3 +112,79 @@ def test_errors_of_the_file_system(number: int, kind: type[BatchkitError]) -> No
     with pytest.raises(kind) as raised, file_errors("write of /data/part-1"):
         raise OSError(number, os.strerror(number))
     assert type(raised.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (answer(400, "KMS.DisabledException"), UsageError, "the KMS key is disabled"),
+        (
+            answer(400, "KMS.InvalidKeyUsageException", "no such use"),
+            UsageError,
+            r"cannot be used \(no such use",
+        ),
+        (answer(400, "KMS.ThrottlingException"), PushbackError, "slow down"),
+        (answer(400, "KMS.KMSInternalException"), TransientError, "may work"),
+        (answer(400, "InvalidStorageClass"), UsageError, "storage_class"),
+        (answer(400, "InvalidTag"), UsageError, "tags"),
+        (answer(400, "InvalidEncryptionAlgorithmError"), UsageError, "server_side_encryption"),
+        (answer(400, "AccessControlListNotSupported"), UsageError, "leave acl out"),
+        (answer(403, "InvalidObjectState"), PermanentError, "archived"),
+        (answer(404, "NoSuchUpload"), TransientError, "begin it anew"),
+        (answer(400, "BadDigest"), TransientError, "not what was sent"),
+        (answer(413), PermanentError, "too large"),
+        (answer(501), PermanentError, "when_required"),
+        (answer(307, "TemporaryRedirect"), TransientError, "may work"),
+        (answer(400, "InvalidToken"), UsageError, "mend the connection"),
+        (answer(403, "AccountProblem"), UsageError, "the account cannot use the store"),
+    ],
+)
+def test_every_answer_says_what_to_do(error: Exception, kind: type[BatchkitError], said: str) -> None:
+    """Each code that S3 documents for what we ask has its own line, which names what to change."""
+    raised = raised_by(error)
+    assert type(raised) is kind
+    assert re.search(said, str(raised))
+
+
+SAID = 'User: arn:aws:iam::1:user/x is not authorized to perform: {} on resource: "{}" {}'
+
+
+@pytest.mark.parametrize(
+    ("action", "resource", "reason"),
+    [
+        (
+            "kms:GenerateDataKey",
+            "arn:aws:kms:eu-west-1:1:key/k",
+            "because no identity-based policy allows it",
+        ),
+        ("s3:PutObject", "arn:aws:s3:::lake/x", "with an explicit deny in a resource-based policy"),
+    ],
+)
+def test_a_denial_repeats_what_the_store_says_is_missing(action: str, resource: str, reason: str) -> None:
+    """Right, resource and reason are the store's own words; who asked is left out."""
+    with pytest.raises(UsageError) as raised, s3_errors("write of x", denied="do this"):
+        raise answer(403, "AccessDenied", SAID.format(action, resource, reason))
+    assert str(raised.value) == (
+        f"write of x: AccessDenied: access is denied {reason}; allow {action} on {resource}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("Access Denied", "access is denied; do this"),
+        ("object protected by object lock", "access is denied (object protected by object lock); do this"),
+    ],
+)
+def test_a_bare_denial_says_what_the_request_takes(message: str, said: str) -> None:
+    """Where the store does not say which right is missing, we do; what else it says is kept."""
+    with pytest.raises(UsageError) as raised, s3_errors("write of x", denied="do this"):
+        raise answer(403, "AccessDenied", message)
+    assert str(raised.value) == f"write of x: AccessDenied: {said}"
+
+
+def test_a_missing_right_can_be_told_from_a_missing_object() -> None:
+    """403 is the answer for both where one may not list."""
+    assert is_denied(raised_by(answer(403, "AccessDenied")))
+    assert not is_denied(raised_by(answer(404, "NoSuchKey")))
+    assert code_of(raised_by(answer(404, "NoSuchKey"))) == "NoSuchKey"

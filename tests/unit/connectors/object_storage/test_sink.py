@@ -5,11 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import pickle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_batchkit.connectors.object_storage import DeadLetters, ObjectStorageSink
+from airflow_batchkit.connectors.object_storage import DeadLetters, ObjectStorageSink, S3Settings
 from airflow_batchkit.connectors.object_storage.final import MAX_PARTS
 from airflow_batchkit.engine.dead_letters import DeadLetterPlace
 from airflow_batchkit.engine.exceptions import (
@@ -49,8 +49,14 @@ def test_settings_are_values() -> None:
     letters: DeadLetterPlace = DeadLetters("s3://lake/dead", conn_id="other")
     assert isinstance(sink, Sink)
     assert isinstance(letters, DeadLetterPlace)
-    assert sink.serialize() == {"url": "s3://lake/orders", "conn_id": "aws_default", "compression": "gzip"}
-    assert repr(letters) == "DeadLetters(url='s3://lake/dead', conn_id='other')"
+    assert sink.serialize() == {
+        "url": "s3://lake/orders",
+        "conn_id": "aws_default",
+        "compression": "gzip",
+        "verify": False,
+        "s3_settings": None,
+    }
+    assert repr(letters) == "DeadLetters(url='s3://lake/dead', conn_id='other', s3_settings=None)"
     assert pickle.loads(pickle.dumps(sink)) == sink  # noqa: S301  # made one expression before
 
 
@@ -60,9 +66,13 @@ def test_settings_are_values() -> None:
         ({"url": "s3://lake"}, "names no prefix"),
         ({"url": "s3://u:p@lake/x"}, "holds a user or a password"),
         ({"url": "s3://lake/x", "compression": "lz4"}, "'gzip', 'zstd' or None"),
+        (
+            {"url": "s3://lake/x", "verify": True, "s3_settings": S3Settings(storage_class="GLACIER")},
+            "parts cannot be read back from storage_class='GLACIER'",
+        ),
     ],
 )
-def test_bad_settings_are_refused_when_made(settings: dict[str, str], said: str) -> None:
+def test_bad_settings_are_refused_when_made(settings: dict[str, Any], said: str) -> None:
     """What can never work does not wait for the task to run."""
     with pytest.raises(UsageError, match=said):
         ObjectStorageSink(**settings)

@@ -102,8 +102,8 @@ def test_write_over_a_known_object(store: ObjectStore) -> None:
 
 def test_conditions_are_heeded(store: ObjectStore) -> None:
     """A probe finds that the store heeds conditions, and leaves the object as it was written."""
-    store.probe_conditions("x/leg.json", b"{}")
-    store.probe_conditions("x/leg.json", b"{}")
+    store.rehearse("x/leg.json", b"{}")
+    store.rehearse("x/leg.json", b"{}")
     assert store.conditional
     assert content(store, "x/leg.json") == b"{}"
 

@@ -10,6 +10,7 @@ import pytest
 
 from airflow_batchkit.connectors.elasticsearch.source import ElasticsearchSource
 from airflow_batchkit.engine.exceptions import UsageError
+from airflow_batchkit.engine.types import Total
 from tests.support.elasticsearch_reading import opened, put_all, read_all
 
 if TYPE_CHECKING:
@@ -95,8 +96,7 @@ def test_a_runtime_field_serves_the_query_and_the_sort(
     }
     with opened(ElasticsearchSource(**settings), elasticsearch_server.url) as source:
         records = read_all(source)
-        assert source.total is not None
-        assert source.total.records == 30
+        assert source.total == Total(records=30)
     assert [json.loads(bytes(record.body)) for record in records] == [
         {"hidden.rank": [n]} for n in range(39, 9, -1)
     ]

@@ -10,6 +10,7 @@ import pytest
 
 from airflow_batchkit.connectors.elasticsearch.source import ElasticsearchSource
 from airflow_batchkit.engine.exceptions import OrderError, PermanentError, UsageError
+from airflow_batchkit.engine.types import Total
 from tests.support.elasticsearch_reading import SMALL, make_index, opened, put_all, read_partition
 
 if TYPE_CHECKING:
@@ -261,8 +262,7 @@ def test_logs_and_time_series(
             SMALL,
             on_page=lambda n: drop_points_in_time(source, elasticsearch_server) if n == 2 else None,
         )
-        assert source.total is not None
-        assert source.total.records == COUNT
+        assert source.total == Total(records=COUNT)
     assert sorted(json.loads(bytes(record.body))["load"] for record in reading.records) == [
         n + 0.5 for n in range(COUNT)
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from airflow_batchkit.engine.exceptions import TargetHeldError, UsageError
 from airflow_batchkit.engine.sink import BatchKey
 from airflow_batchkit.engine.types import Record
 from airflow_batchkit.testing.contract import StagedOutputContract
-from tests.support.object_storage import Place, inherited, leg, make_place, publication, write
+from tests.support.object_storage import Place, decompress, inherited, leg, make_place, publication, write
 
 if TYPE_CHECKING:
     from airflow_batchkit.engine.source import OpenContext
@@ -69,7 +68,7 @@ class TestContract(StagedOutputContract):
         return lambda: place.ids() if "manifest.json" in place.names() else []
 
 
-@pytest.mark.parametrize("compression", ["gzip", None])
+@pytest.mark.parametrize("compression", ["gzip", "zstd", None])
 def test_every_byte_arrives(place: Place, compression: str | None) -> None:
     """Literals, escapes, unicode, order of keys, odd ids, five megabytes: all arrive as they were."""
     sink = place.sink(compression=compression)
@@ -78,8 +77,9 @@ def test_every_byte_arrives(place: Place, compression: str | None) -> None:
     writer.add([Record(id=name, body=body) for name, body in zip(IDS, BODIES, strict=True)])
     writer.write()
     sink.publish(publication(len(IDS)))
-    content = place.content(place.manifest()["parts"][0]["key"])
-    text = gzip.decompress(content) if compression else content
+    key = place.manifest()["parts"][0]["key"]
+    assert key.endswith({"gzip": ".ndjson.gz", "zstd": ".ndjson.zst", None: ".ndjson"}[compression])
+    text = decompress(key, place.content(key))
     found = text.removesuffix(b"\n").split(b"\n")
     assert len(found) == len(IDS)
     for line, name, fields in zip(found, IDS, LINES, strict=True):

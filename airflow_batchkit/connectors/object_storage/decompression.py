@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, Protocol, cast
 
 from typing_extensions import override
@@ -125,10 +124,10 @@ def _gzip() -> Decompressor:
 
 
 def _zstd() -> Decompressor:
-    # Python has it from 3.14 on.
-    if find_spec("compression") is not None:
-        standard = import_module("compression.zstd")
-        return _Zstd("zstd", standard.ZstdDecompressor(), (standard.ZstdError,))
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+
+        return _Zstd("zstd", zstd.ZstdDecompressor(), (zstd.ZstdError,))
     import zstandard
 
     stream = zstandard.ZstdDecompressor().decompressobj()

@@ -50,8 +50,9 @@ class ObjectStorageSink(Value):
     :param url: ``s3://bucket/prefix`` or ``file:///path``; the prefix belongs to one job.
     :param conn_id: name of the connection; not used for ``file://``. Default ``aws_default``.
     :param compression: ``"gzip"``, ``"zstd"`` (needs the extra ``zstd``) or None. Default gzip.
-    :param verify: read everything back once it is published, before what is older is removed, and fail the
-        run where it is not what was written. Takes 8 bytes per record in the temporary folder. Default False.
+    :param verify_output: read everything back once it is published, before what is older is removed, and fail
+        the run where it is not what was written. Takes 8 bytes per record in the temporary folder. Default
+        False.
     :param s3_settings: encryption, storage class, ACL, tags, … Default: as the bucket has it.
     """
 
@@ -65,7 +66,7 @@ class ObjectStorageSink(Value):
     url: str
     conn_id: str = "aws_default"
     compression: str | None = "gzip"
-    verify: bool = False
+    verify_output: bool = False
     s3_settings: S3Settings | None = None
 
     @override
@@ -76,15 +77,11 @@ class ObjectStorageSink(Value):
         """
         check_s3_settings(self.s3_settings, parse_location(self.url))
         settings = self.s3_settings
-        if self.verify and settings is not None and settings.archives:
+        if self.verify_output and settings is not None and settings.archives:
             raise UsageError(
-                f"verify=True: parts cannot be read back from storage_class={settings.storage_class!r}"
+                f"verify_output=True: parts cannot be read back from storage_class={settings.storage_class!r}"
             )
         check_compression(self.compression)
-        if not isinstance(self.verify, bool):
-            raise UsageError(
-                f"verify={self.verify!r}: True reads back what was published; TLS is set up in the connection"
-            )
 
     def open(self, context: OpenContext) -> OpenObjectStorageSink:
         """Connect and look; writes nothing.
@@ -102,7 +99,7 @@ class ObjectStorageSink(Value):
         return OpenObjectStorageSink(
             store,
             compression=self.compression,
-            verify=self.verify,
+            verify_output=self.verify_output,
             seconds=context.timeouts.batch.total_seconds(),
             log=context.log,
         )
@@ -113,7 +110,7 @@ class OpenObjectStorageSink(OpenSink):
 
     :param store: where the output lies.
     :param compression: as in :class:`ObjectStorageSink`.
-    :param verify: as in :class:`ObjectStorageSink`.
+    :param verify_output: as in :class:`ObjectStorageSink`.
     :param seconds: the longest time for one copy when publishing.
     :param log: where to say what is done.
     """
@@ -123,13 +120,13 @@ class OpenObjectStorageSink(OpenSink):
         store: ObjectStore,
         *,
         compression: str | None,
-        verify: bool = False,
+        verify_output: bool = False,
         seconds: float,
         log: logging.Logger,
     ) -> None:
         self._store = store
         self._compression = compression
-        self._verify = verify
+        self._verify_output = verify_output
         self._seconds = seconds
         self._log = log
         self._ownership: Ownership | None = None
@@ -188,7 +185,7 @@ class OpenObjectStorageSink(OpenSink):
             staging=staging,
             final=final,
             compression=self._compression,
-            check=self._check(leg, ownership, root) if self._verify else None,
+            check=self._check(leg, ownership, root) if self._verify_output else None,
             log=self._log,
         )
 

@@ -72,7 +72,7 @@ def test_bare_command_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None
         ("copy", "sqlite:///x.db?table=t", "file:///tmp/x", "--query", "{"),
         ("copy", "sqlite:///x.db?table=t", "file:///tmp/x", "--error-budget", "3"),
         ("copy", "sqlite:///x.db?table=t", "file:///tmp/x", "--dead-letters", "somewhere"),
-        ("copy", "postgresql://localhost/shop?table=orders", "file:///tmp/x"),
+        ("copy", "mysql://localhost/shop?table=orders", "file:///tmp/x"),
         ("copy", "elasticsearch+http://u:s3cret@localhost:9200/orders", "file:///tmp/x"),
         ("checkpoints", "clear"),
         ("checkpoints", "show"),

@@ -61,7 +61,7 @@ def test_arguments_become_source_and_sink() -> None:
         elasticsearch_conn_id="search",
         aws_conn_id="bucket",
         compression=None,
-        verify=True,
+        verify_output=True,
         date_field="created_at",
         batch=BatchPolicy(max_records=7),
         timeouts=Timeouts(run=timedelta(hours=1)),
@@ -71,7 +71,7 @@ def test_arguments_become_source_and_sink() -> None:
         conn_id="search", index=["b", "a"], query={"term": {"paid": True}}, date_field="created_at"
     )
     assert job.sink == ObjectStorageSink(
-        url="s3://lake/orders", conn_id="bucket", compression=None, verify=True
+        url="s3://lake/orders", conn_id="bucket", compression=None, verify_output=True
     )
     assert (job.name, job.mode, job.readers) == ("dag.export", "real", 3)
     assert job.batch.max_records == 7

@@ -35,6 +35,7 @@ def answer(error_type: str, reason: str | None = "why", **more: Any) -> bytes:
     ("status", "error_type", "expected"),
     [
         (404, "search_context_missing_exception", PointInTimeLostError),
+        (404, "search_context_missing_nodes_exception", PointInTimeLostError),
         (404, "index_not_found_exception", IndexMissingError),
         (400, "index_closed_exception", TransientError),
         (503, "no_shard_available_action_exception", TransientError),
@@ -147,3 +148,31 @@ def test_a_certificate_that_is_not_trusted_is_a_setting() -> None:
     told = unreachable(TlsError("certificate verify failed"), about="x", hosts="https://search:9200")
     assert isinstance(told, UsageError)
     assert "ca_certs" in str(told)
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("certificate verify failed: unable to get local issuer certificate", "ca_certs"),
+        ("hostname '127.0.0.1' doesn't match 'localhost'", "host name that its certificate is for"),
+        ("certificate verify failed: IP address mismatch, certificate is not valid for", "host name"),
+        ('Fingerprints did not match. Expected "00", got "11"', "connection's fingerprint"),
+        ("[SSL: WRONG_VERSION_NUMBER] wrong version number", "plain http"),
+        ("[SSL: RECORD_LAYER_FAILURE] record layer failure", "plain http"),
+    ],
+)
+def test_the_advice_fits_what_is_wrong_with_tls(said: str, advice: str) -> None:
+    """Each way in which TLS fails has its own remedy."""
+    from elastic_transport import TlsError
+
+    told = str(unreachable(TlsError(said), about="x", hosts="https://search:9200"))
+    assert advice in told.rpartition("(")[2]
+
+
+def test_a_server_that_hangs_up_on_plain_http_may_speak_https() -> None:
+    """The hint is given where it can be true: not to a connection that speaks https already."""
+    from elastic_transport import ConnectionError as UnreachableError
+
+    error = UnreachableError("('Connection aborted.', RemoteDisconnected('Remote end closed connection'))")
+    assert str(unreachable(error, about="x", hosts="http://a:1")).endswith("(does it speak https?)")
+    assert "https?" not in str(unreachable(error, about="x", hosts="https://a:1"))

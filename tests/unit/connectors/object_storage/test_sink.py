@@ -53,7 +53,7 @@ def test_settings_are_values() -> None:
         "url": "s3://lake/orders",
         "conn_id": "aws_default",
         "compression": "gzip",
-        "verify": False,
+        "verify_output": False,
         "s3_settings": None,
     }
     assert repr(letters) == "DeadLetters(url='s3://lake/dead', conn_id='other', s3_settings=None)"
@@ -67,7 +67,7 @@ def test_settings_are_values() -> None:
         ({"url": "s3://u:p@lake/x"}, "holds a user or a password"),
         ({"url": "s3://lake/x", "compression": "lz4"}, "'gzip', 'zstd' or None"),
         (
-            {"url": "s3://lake/x", "verify": True, "s3_settings": S3Settings(storage_class="GLACIER")},
+            {"url": "s3://lake/x", "verify_output": True, "s3_settings": S3Settings(storage_class="GLACIER")},
             "parts cannot be read back from storage_class='GLACIER'",
         ),
     ],

@@ -10,7 +10,7 @@ import pytest
 
 from airflow_batchkit.connectors.iterable import IterableSource
 from airflow_batchkit.connectors.object_storage import ObjectStorageSink
-from airflow_batchkit.engine.exceptions import PermanentError, StoppedError, UsageError
+from airflow_batchkit.engine.exceptions import PermanentError, StoppedError
 from airflow_batchkit.engine.failpoints import probing
 from airflow_batchkit.engine.job import Job, RunIdentity
 from airflow_batchkit.engine.pipeline import Pipeline
@@ -47,7 +47,7 @@ class Runs:
         job = Job(
             name="job",
             source=IterableSource(records=ten, key="id"),
-            sink=ObjectStorageSink(url=self._place.url, verify=True),
+            sink=ObjectStorageSink(url=self._place.url, verify_output=True),
             batch=BatchPolicy(max_records=4),
             local=self._local,
         )
@@ -126,9 +126,3 @@ def test_local_mode_has_nothing_to_verify(place: Place) -> None:
     report = Runs(place, local=True).leg()
 
     assert (report.status, report.published) == ("skipped", {})
-
-
-def test_verify_is_not_about_tls(place: Place) -> None:
-    """A certificate, which ``verify`` takes elsewhere, is refused with the place where TLS is set up."""
-    with pytest.raises(UsageError, match="TLS is set up in the connection"):
-        ObjectStorageSink(url=place.url, verify="/etc/ca.pem")  # type: ignore[arg-type]  # what a user may write

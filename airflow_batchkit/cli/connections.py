@@ -56,7 +56,8 @@ class EnvironmentConnections(Connections):
 def elasticsearch_endpoint(name: str) -> ElasticsearchEndpoint:
     """Return where an Elasticsearch is and how to get in.
 
-    :param name: its address, ``https://search.example:9200``, with ``?conn_id=`` where there is a connection.
+    :param name: its address, ``https://search.example:9200``, or several hosts with commas between them, with
+        ``?conn_id=`` where there is a connection.
     :raises UsageError: the environment lacks something, or contradicts itself.
     """
     from airflow_batchkit.connectors.elasticsearch.client import ElasticsearchEndpoint
@@ -64,7 +65,9 @@ def elasticsearch_endpoint(name: str) -> ElasticsearchEndpoint:
     parts = urlsplit(name)
     conn_id = parse_qs(parts.query).get("conn_id", [None])[0]
     settings = _from_variables() if conn_id is None else _from_connection(airflow_connection(conn_id))
-    return ElasticsearchEndpoint(hosts=(f"{parts.scheme}://{parts.netloc}",), **settings)
+    return ElasticsearchEndpoint(
+        hosts=tuple(f"{parts.scheme}://{host}" for host in parts.netloc.split(",")), **settings
+    )
 
 
 def postgres_endpoint(name: str) -> PostgresEndpoint:

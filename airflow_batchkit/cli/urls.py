@@ -49,7 +49,8 @@ class Location:
 
     :param url: as it was typed, without its parameters.
     :param scheme: ``elasticsearch+http``, ``s3``, ``file``, ``sqlite``, …
-    :param host: ``host:port`` of a server, bucket of an S3 URL; else empty.
+    :param host: ``host:port`` of a server, several with commas between them for an Elasticsearch; bucket of an
+        S3 URL; else empty.
     :param path: what follows the host, decoded where the scheme's paths are encoded; without the first ``/``
         where there is a host.
     :param parameters: what follows ``?``.
@@ -126,9 +127,9 @@ def _parameters(query: str, scheme: str) -> Mapping[str, str]:
 
 def _elasticsearch(location: Location) -> Location:
     example = f"{location.scheme}://localhost:9200/orders"
-    parts = urlsplit(f"//{location.host}")
     try:
-        named = bool(parts.hostname) and parts.port is not None
+        hosts = [urlsplit(f"//{host}") for host in location.host.split(",")]
+        named = all(parts.hostname and parts.port is not None for parts in hosts)
     except ValueError as error:
         raise UsageError(
             f"the port in the {location.scheme}:// URL is not a port number; write {example}"

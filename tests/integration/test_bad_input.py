@@ -3,57 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import sqlite3
 import subprocess
-import sys
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.elasticsearch import PASSWORD
+from tests.support.copying import Copying, last_line
 from tests.support.processes import free_port
 
 if TYPE_CHECKING:
-    from tests.support.elasticsearch import ElasticsearchEndpoint, ElasticsearchServer
+    from tests.support.elasticsearch import ElasticsearchEndpoint
     from tests.support.s3 import S3Server
 
 pytestmark = [pytest.mark.elasticsearch, pytest.mark.s3]
-
-COMMAND = Path(sys.executable).with_name("batchkit")
-
-
-@dataclass
-class Copying:
-    """Runs ``batchkit copy`` for one test.
-
-    :param folder: the test's own.
-    :param environment: leads to the S3 API.
-    """
-
-    folder: Path
-    environment: dict[str, str]
-
-    def __call__(self, source: str, target: str, *options: str) -> subprocess.CompletedProcess[str]:
-        """Run it to its end."""
-        return subprocess.run(
-            [COMMAND, "copy", source, target, "--no-progress", *options],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-            cwd=self.folder,
-            env={
-                **os.environ,
-                **self.environment,
-                "XDG_STATE_HOME": str(self.folder / "state"),
-            },
-        )
 
 
 @pytest.fixture
@@ -81,15 +48,6 @@ def orders_url(tmp_path: Path) -> str:
         database.executemany("INSERT INTO orders VALUES (?, ?)", [(n, f"note {n}") for n in range(20)])
     database.close()
     return f"sqlite://{path}?table=orders"
-
-
-def last_line(done: subprocess.CompletedProcess[str], *, exit_code: int) -> str:
-    """Check that the end is one clear line, and return it."""
-    assert done.returncode == exit_code, done.stderr[-2000:]
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("batchkit"), done.stderr[-2000:]
-    assert "Traceback" not in done.stderr
-    return last
 
 
 def test_unknown_index(copying: Copying, index_url: str, tmp_path: Path) -> None:
@@ -141,31 +99,6 @@ def test_refused_connection(copying: Copying, tmp_path: Path) -> None:
     line = last_line(done, exit_code=1)
     assert "127.0.0.1" in line
     assert "run the same command again" in line
-
-
-@pytest.mark.timeout(300)
-def test_wrong_credentials(
-    copying: Copying, new_elasticsearch_server: Callable[..., ElasticsearchServer], tmp_path: Path
-) -> None:
-    """A wrong password or a missing right is one line without the password; the least rights suffice."""
-    index_rights = ["read", "view_index_metadata", "monitor", "maintenance"]
-    server = new_elasticsearch_server(
-        users={"reader": ["reader"], "stranger": []},
-        roles={"reader": {"indices": [{"names": ["orders"], "privileges": index_rights}]}},
-    )
-    server.request("PUT", "/orders/_doc/1?refresh=true", {"n": 1})
-    source = f"{server.url.replace('http://', 'elasticsearch+http://')}/orders"
-
-    def as_user(name: str, password: str) -> subprocess.CompletedProcess[str]:
-        copying.environment["BATCHKIT_ELASTICSEARCH_USERNAME"] = name
-        copying.environment["BATCHKIT_ELASTICSEARCH_PASSWORD"] = password
-        return copying(source, f"file://{tmp_path}/out")
-
-    wrong = as_user("reader", "not-the-password")
-    assert "401" in last_line(wrong, exit_code=2)
-    assert "not-the-password" not in wrong.stderr + wrong.stdout
-    assert "403" in last_line(as_user("stranger", PASSWORD), exit_code=2)
-    assert as_user("reader", PASSWORD).returncode == 0
 
 
 def test_prefix_of_another_job(copying: Copying, index_url: str, orders_url: str, tmp_path: Path) -> None:

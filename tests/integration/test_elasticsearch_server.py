@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.elasticsearch import PASSWORD
+from tests.support.elasticsearch_folder import PASSWORD
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from airflow_batchkit.engine.policies import Timeouts
 
-PIECE_BYTES = 64 * 1024
+PIECE_BYTES = 128 * 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ class PointInTime:
         self._keep_alive = f"{int(keep_alive.total_seconds())}s"
         self._log = log
         self.average_bytes_on_disk = 0.0
+        self.unrefreshed: ForbiddenError | None = None
         try:
             self.bound = self._refreshed_bound()
             self.id = self._open()
@@ -91,10 +92,7 @@ class PointInTime:
         try:
             refresh(self._rest, self._path, about=self._shard.about)
         except ForbiddenError as error:
-            self._log.warning(
-                "%s may lack what was indexed in the last moments and, unless the source has a sort, is read "
-                "as one window, because the connection may not refresh it: %s", self._shard.about, error,
-            )  # fmt: skip
+            self.unrefreshed = error
             return -1
         return checkpoint
 
@@ -130,12 +128,20 @@ class PointsInTime:
         self._log = log
         self._lock = threading.Lock()
         self._open: list[PointInTime] = []
+        self._told = False
 
     def open(self, shard: Shard) -> PointInTime:
         """Open one on a shard, after a refresh."""
         made = PointInTime(self._rest, shard, keep_alive=self._keep_alive, log=self._log)
         with self._lock:
             self._open.append(made)
+            tell = made.unrefreshed is not None and not self._told
+            self._told = self._told or tell
+        if tell:
+            self._log.warning(
+                "what was indexed in the last moments may be missing and, unless the source has a sort, each "
+                "shard is read as one window, because the connection may not refresh: %s", made.unrefreshed,
+            )  # fmt: skip
         return made
 
     def close(self, point_in_time: PointInTime) -> None:

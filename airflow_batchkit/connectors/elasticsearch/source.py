@@ -137,7 +137,7 @@ class ElasticsearchSource(Value):
     ) -> OpenElasticsearchSource:
         context.log.debug("query: %s", canonical(query))
         found = survey(rest, self.names, query, context.log, newest=context.state.get("indices_until"))
-        check_source_is_stored(rest, found)
+        check_source_is_stored(rest, found, about=self.names.about)
         warn_of_single_windows(found.shards, self.sort, context.log)
         counted = query
         if start.cursor is not None:

@@ -73,15 +73,16 @@ def survey(
     )
 
 
-def check_source_is_stored(rest: Rest, found: Survey) -> None:
+def check_source_is_stored(rest: Rest, found: Survey, *, about: str) -> None:
     """Refuse an index that keeps no documents to export.
 
+    :param about: what to call the indices in messages.
     :raises UsageError: ``_source`` is switched off in its mapping.
     """
     for path in paths(sorted({shard.index.name for shard in found.shards})):
         target = f"/{path}/_mapping?filter_path=*.mappings._source.enabled"
-        answer = rest.call("GET", target, about="mapping")
-        for name, index in decoded(answer.body, dict[str, _Mapping], "mapping").items():
+        answer = rest.call("GET", target, about=about)
+        for name, index in decoded(answer.body, dict[str, _Mapping], about).items():
             if index.mappings.source.enabled is False:
                 raise UsageError(
                     f"index {name!r} stores no _source (switched off in its mapping): its documents cannot "

@@ -31,6 +31,8 @@ def test_elasticsearch_without_credentials() -> None:
     """A development server without security needs no variable, and certificates are verified by default."""
     endpoint = elasticsearch_endpoint("http://localhost:9200")
     assert endpoint.hosts == ("http://localhost:9200",)
+    several = elasticsearch_endpoint("https://a.example:9200,[::1]:9201")
+    assert several.hosts == ("https://a.example:9200", "https://[::1]:9201")
     assert (endpoint.api_key, endpoint.username, endpoint.verify_certs) == (None, None, True)
 
 

@@ -108,3 +108,11 @@ def test_mistaken_url_is_refused_in_one_line(url: str, says: str) -> None:
     with pytest.raises(UsageError, match=says) as caught:
         parse(url)
     assert "\n" not in str(caught.value)
+
+
+def test_an_elasticsearch_url_may_name_several_hosts() -> None:
+    """Hosts of one cluster stand with commas between them; each needs its port."""
+    location = parse("elasticsearch+https://a.example:9200,[::1]:9201/orders")
+    assert location.host == "a.example:9200,[::1]:9201"
+    with pytest.raises(UsageError, match="must name host and port"):
+        parse("elasticsearch+http://a.example:9200,b.example/orders")

@@ -9,15 +9,15 @@ import pytest
 
 PROBE = """
 import re
-from airflow_batchkit.engine.memory import give_freed_buffers_back
+from airflow_batchkit.engine.memory import settle_process
 
 def resident():
     return int(re.search(r"VmRSS:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) // 1024
 
-give_freed_buffers_back()
+settle_process()
 bytearray(30_000_000)  # glibc would raise its threshold to this, and keep what is freed below it
 before = resident()
-buffers = [bytearray(b"x") * 1_000_000 for _ in range(100)]
+buffers = [bytearray(b"x") * 4_000_000 for _ in range(25)]
 buffers = buffers[-1:]
 print(resident() - before)
 """

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from base64 import b64decode
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from typing_extensions import override
@@ -26,12 +27,10 @@ from airflow_batchkit.engine.exceptions import (
     TransientError,
     UsageError,
 )
+from airflow_batchkit.engine.policies import Timeouts
 from tests.support.object_storage import Place, S3Connections, make_place
 from tests.support.s3_proxy import Fault, Plan, Refusal, s3_proxy
 from tests.support.versitygw import program
-
-if TYPE_CHECKING:
-    from airflow_batchkit.engine.policies import Timeouts
 
 pytestmark = pytest.mark.s3
 unsigned = pytest.mark.skipif(program() is not None, reason="changed requests have no valid signature")
@@ -100,6 +99,18 @@ def test_answers_are_classed(place: Place, fault: Fault, kind: type[Exception], 
     assert type(raised.value) is kind
     assert "part-1" in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_store_gets_the_sha256_to_compare_with(place: Place) -> None:
+    """What the manifest will say of an object is what the store has compared its bytes with."""
+    digest = hashlib.sha256(b"x")
+    with broken(place, lambda _method, _path: None) as store:
+        store.put("part-1", b"x", metadata={SHA256: digest.hexdigest()})
+        where = store.location
+    client = place.connections.client("s3", "", timeouts=Timeouts())
+    with closing(client):
+        head = client.head_object(Bucket=where.bucket, Key=f"{where.prefix}/part-1", ChecksumMode="ENABLED")
+    assert b64decode(head["ChecksumSHA256"]) == digest.digest()
 
 
 def test_store_says_how_long_to_wait(place: Place) -> None:

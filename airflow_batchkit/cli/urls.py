@@ -49,8 +49,8 @@ class Location:
 
     :param url: as it was typed, without its parameters.
     :param scheme: ``elasticsearch+http``, ``s3``, ``file``, ``sqlite``, …
-    :param host: ``host:port`` of a server, several with commas between them for an Elasticsearch; bucket of an
-        S3 URL; else empty.
+    :param host: ``host:port`` of a server, for an Elasticsearch several with commas between them; bucket of
+        an S3 URL; else empty.
     :param path: what follows the host, decoded where the scheme's paths are encoded; without the first ``/``
         where there is a host.
     :param parameters: what follows ``?``.

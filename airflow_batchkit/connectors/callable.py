@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 from typing_extensions import override
 
-from airflow_batchkit.engine.exceptions import RecordError, TransientError, UsageError
+from airflow_batchkit.engine.exceptions import TransientError, UsageError
 from airflow_batchkit.engine.failpoints import effect
-from airflow_batchkit.engine.types import Record, Rejection, WriteResult
+from airflow_batchkit.engine.isolating import Isolating
+from airflow_batchkit.engine.types import Record, WriteResult
 from airflow_batchkit.engine.values import Value, qualified_name
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class CallableSink(Value):
     What the function may raise:
 
     - ``RecordError``: the record becomes a dead letter (a batch is halved until the bad record is alone);
+    - ``BatchTooLargeError``: a batch is halved by its bytes; a record too large alone becomes a dead letter;
     - ``TransientError``, ``PushbackError``: tried again from the call that failed, what was done stays done;
     - anything else fails the run.
 
@@ -135,7 +136,7 @@ class OpenCallableSink:
         del key
         return CallableWriter(self)
 
-    def call(self, records: Sequence[Record]) -> None:
+    def call(self, records: Sequence[Record]) -> WriteResult:
         """Hand records over in one call.
 
         :raises TransientError: the sink was closed meanwhile; or what the function raised.
@@ -150,6 +151,7 @@ class OpenCallableSink:
                 self._settings.function(documents[0], idempotency_key=keys[0])
             else:
                 self._settings.function(documents, idempotency_keys=keys)
+        return WriteResult(written=len(records))
 
     def renew(self, *, for_seconds: float = 0.0) -> None:
         """Do nothing: there is no lease."""
@@ -166,54 +168,11 @@ class OpenCallableSink:
         self._closed.set()
 
 
-class CallableWriter:
-    """One batch on its way into the function."""
+class CallableWriter(Isolating):
+    """One batch on its way into the function.
+
+    :param sink: calls it.
+    """
 
     def __init__(self, sink: OpenCallableSink) -> None:
-        self._sink = sink
-        self._result = WriteResult()
-        #: What is still to be handed over, the next call last: it outlives a failed try.
-        self._pending: list[Sequence[Record]] = []
-        self._records: list[Record] = []
-
-    def add(self, records: Sequence[Record]) -> None:
-        """Take records into the batch."""
-        self._records.extend(records)
-
-    def write(self) -> WriteResult:
-        """Call the function until everything is done; called again, go on where it failed.
-
-        :raises TransientError: what the function raised.
-        """
-        if self._records:
-            self._pending = [self._records]
-            if self._sink.per_record:
-                self._pending = [[record] for record in reversed(self._records)]
-            self._records = []
-        while self._pending:
-            records = self._pending[-1]
-            try:
-                self._sink.call(records)
-            except RecordError as error:
-                self._pending.pop()
-                self._give_up(records, error)
-            else:
-                self._pending.pop()
-                self._result.written += len(records)
-        return self._result
-
-    def _give_up(self, records: Sequence[Record], error: RecordError) -> None:
-        if len(records) > 1:
-            middle = len(records) // 2
-            self._pending += [records[middle:], records[:middle]]
-            return
-        self._result.rejected.append(
-            Rejection(
-                record=records[0],
-                stage="sink",
-                error_class="record",
-                error_type=type(error).__qualname__,
-                message=str(error),
-                stack_trace="".join(traceback.format_exception(error)),
-            )
-        )
+        super().__init__(sink.call, at_once=1 if sink.per_record else None)

@@ -9,6 +9,7 @@
     │   ├── NoProgressError        no cursor moved for too long
     │   └── TargetHeldError        another live run owns the target: wait for it, or stop it
     ├── PermanentError             will not work next time either: someone has to look
+    │   ├── BatchTooLargeError     the other side takes no batch of this size: send less at once
     │   ├── CannotResumeError      the checkpoint does not fit this job (changed, too old, damaged)
     │   ├── ErrorBudgetExceededError   more records were given up than allowed (exit code 3)
     │   ├── ReconciliationError    what was read and what was written do not add up
@@ -26,6 +27,7 @@ from __future__ import annotations
 from typing_extensions import override
 
 __all__ = [
+    "BatchTooLargeError",
     "BatchkitError",
     "CannotResumeError",
     "ErrorBudgetExceededError",
@@ -98,6 +100,10 @@ class TargetHeldError(_LaterError):
 
 class PermanentError(BatchkitError):
     """The same call will fail again; a person has to look."""
+
+
+class BatchTooLargeError(PermanentError):
+    """One request is larger than the other side takes (413); a smaller one may do."""
 
 
 class CannotResumeError(PermanentError):

@@ -13,6 +13,7 @@ import msgspec
 
 from airflow_batchkit.engine.exceptions import (
     BatchkitError,
+    BatchTooLargeError,
     PermanentError,
     PushbackError,
     RecordError,
@@ -66,7 +67,7 @@ BY_STATUS: Mapping[int, type[BatchkitError]] = {
     403: ForbiddenError,
     404: PermanentError,
     408: TransientError,
-    413: PermanentError,
+    413: BatchTooLargeError,
     429: PushbackError,
     501: PermanentError,
     503: PushbackError,

@@ -18,6 +18,7 @@ from airflow_batchkit.connectors.elasticsearch.errors import (
 )
 from airflow_batchkit.engine.exceptions import (
     BatchkitError,
+    BatchTooLargeError,
     PermanentError,
     PushbackError,
     RecordError,
@@ -50,7 +51,7 @@ def answer(error_type: str, reason: str | None = "why", **more: Any) -> bytes:
         (404, "resource_not_found_exception", PermanentError),
         (405, "", PermanentError),
         (408, "", TransientError),
-        (413, "", PermanentError),
+        (413, "", BatchTooLargeError),
         (429, "", PushbackError),
         (500, "null_pointer_exception", TransientError),
         (502, "", TransientError),

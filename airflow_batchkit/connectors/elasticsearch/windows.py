@@ -11,6 +11,8 @@ FIRST_PAGE_RECORDS = 500
 FIRST_WINDOW_RECORDS = 5_000
 PAGE_GROWTH = 2
 WINDOW_GROWTH = 8
+# Documents differ: a window that aims at a whole batch ends half of the time in a second, tiny one.
+WINDOW_FILL = 0.95
 # An index is compressed, so that its size on disk only bounds the first guess at the size of an answer.
 DISK_TO_ANSWER = 4
 
@@ -73,7 +75,7 @@ class WindowSizer:
             self.width = width * WINDOW_GROWTH
             return
         limits = [
-            self._sizing.batch_bytes * records / max(1, nbytes),
+            WINDOW_FILL * self._sizing.batch_bytes * records / max(1, nbytes),
             self._sizing.window_seconds * records / max(1e-6, read_seconds),
             self._patience * records / max(1e-6, seconds),
         ]

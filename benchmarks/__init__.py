@@ -1,0 +1,1 @@
+"""The exporter beside its peers on one machine: ``make bench``."""

@@ -9,7 +9,13 @@ if TYPE_CHECKING:
     from airflow_batchkit.connectors.callable import CallableSink
     from airflow_batchkit.connectors.elasticsearch import ElasticsearchSource
     from airflow_batchkit.connectors.iterable import IterableSource
-    from airflow_batchkit.connectors.object_storage import DeadLetters, ObjectStorageSink, S3Settings
+    from airflow_batchkit.connectors.object_storage import (
+        DeadLetters,
+        DeadLetterSource,
+        LetterFilter,
+        ObjectStorageSink,
+        S3Settings,
+    )
     from airflow_batchkit.connectors.sql import SqlSource
     from airflow_batchkit.engine.exceptions import (
         BatchkitError,
@@ -27,6 +33,7 @@ if TYPE_CHECKING:
         slack_alerts,
     )
     from airflow_batchkit.operators.pipeline import BatchPipelineOperator
+    from airflow_batchkit.operators.replay import ReplayDeadLettersOperator
     from airflow_batchkit.transfers.elasticsearch_to_s3 import ElasticsearchToS3Operator
 
 __version__ = "0.1.0"
@@ -37,17 +44,20 @@ __all__ = [
     "BatchRetry",
     "BatchkitError",
     "CallableSink",
+    "DeadLetterSource",
     "DeadLetters",
     "ElasticsearchSource",
     "ElasticsearchToS3Operator",
     "ErrorBudget",
     "IterableSource",
+    "LetterFilter",
     "ObjectStorageSink",
     "PermanentError",
     "PushbackError",
     "RateLimit",
     "Record",
     "RecordError",
+    "ReplayDeadLettersOperator",
     "S3Settings",
     "SlackDeadlineNotifier",
     "SlackFailureNotifier",
@@ -66,17 +76,20 @@ _HOMES = {
     "BatchRetry": "engine.policies",
     "BatchkitError": "engine.exceptions",
     "CallableSink": "connectors.callable",
+    "DeadLetterSource": "connectors.object_storage",
     "DeadLetters": "connectors.object_storage",
     "ElasticsearchSource": "connectors.elasticsearch",
     "ElasticsearchToS3Operator": "transfers.elasticsearch_to_s3",
     "ErrorBudget": "engine.policies",
     "IterableSource": "connectors.iterable",
+    "LetterFilter": "connectors.object_storage",
     "ObjectStorageSink": "connectors.object_storage",
     "PermanentError": "engine.exceptions",
     "PushbackError": "engine.exceptions",
     "RateLimit": "engine.policies",
     "Record": "engine.types",
     "RecordError": "engine.exceptions",
+    "ReplayDeadLettersOperator": "operators.replay",
     "S3Settings": "connectors.object_storage",
     "SlackDeadlineNotifier": "notifications.slack",
     "SlackFailureNotifier": "notifications.slack",

@@ -82,7 +82,13 @@ def get_provider_info() -> dict[str, Any]:
             },
         ],
         "operators": [
-            {"integration-name": _BATCHKIT, "python-modules": ["airflow_batchkit.operators.pipeline"]},
+            {
+                "integration-name": _BATCHKIT,
+                "python-modules": [
+                    "airflow_batchkit.operators.pipeline",
+                    "airflow_batchkit.operators.replay",
+                ],
+            },
         ],
         "hooks": [
             {

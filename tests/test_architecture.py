@@ -15,7 +15,16 @@ from tests.support.processes import unavailable
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 MAX_LINES = 400
-CLIENTS = {"airflow", "boto3", "botocore", "elasticsearch", "elastic_transport", "slack_sdk", "sqlalchemy", "psycopg"}
+CLIENTS = {
+    "airflow",
+    "boto3",
+    "botocore",
+    "elasticsearch",
+    "elastic_transport",
+    "slack_sdk",
+    "sqlalchemy",
+    "psycopg",
+}
 VAGUE_NAMES = {"util", "utils", "helper", "helpers", "common", "manager", "managers", "misc"}
 # Built from parts, so that this file does not contain what it looks for.
 MACHINE_PATH = re.compile(r"(?<![\w.-])/(?:" + "root|work" + r")/")

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+import platform
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from typing_extensions import override
 
 from airflow_batchkit.cli.systems import short_name
 from airflow_batchkit.cli.urls import Location
-from airflow_batchkit.engine.checkpoint import Checkpoint, decode
+from airflow_batchkit.engine.checkpoint import Checkpoint, CheckpointStore, decode
+from airflow_batchkit.engine.connections import Connections
 from airflow_batchkit.engine.exceptions import CannotResumeError, PermanentError, TransientError
+from airflow_batchkit.engine.job import Job
 from airflow_batchkit.stores.file import FileStore
+from airflow_batchkit.stores.target import TARGET_KEY, TargetStore, target_store
 
 _LONGEST_SHORT_NAME = 40
+_LONGEST_PID = 20
 _IN_MODE = {"real": "", "partial": ".partial", "local": ".local"}
 
 
@@ -35,14 +42,29 @@ class CheckpointFile:
     name: str
 
     @property
-    def store(self) -> FileStore:
+    def store(self) -> CheckpointStore:
         """The store that the engine saves it in."""
         return FileStore(self.folder)
 
     @property
+    def key(self) -> str:
+        """Its key in the store."""
+        return self.name
+
+    @property
+    def holder(self) -> str:
+        """Who keeps a second leg of the same run away; empty: nobody else could start one."""
+        return ""
+
+    @property
+    def place(self) -> str:
+        """Where it lies, for messages."""
+        return str(self.path)
+
+    @property
     def path(self) -> Path:
         """The file itself (of a real run)."""
-        return self.store.path(self.name)
+        return FileStore(self.folder).path(self.name)
 
     def read(self, *, mode: str = "real") -> Checkpoint | None:
         """Return what was saved last, None when there is nothing.
@@ -50,7 +72,7 @@ class CheckpointFile:
         :param mode: ``real``, ``partial`` or ``local``: each has a file of its own.
         :raises CannotResumeError: it is damaged, or a newer version of the package wrote it.
         """
-        stored = self.store.load(self.name + _IN_MODE[mode])
+        stored = self.store.load(self.key + _IN_MODE[mode])
         return None if stored is None else decode(stored)
 
     @contextmanager
@@ -75,14 +97,55 @@ class CheckpointFile:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            holder = os.pread(descriptor, _LONGEST_PID, 0).decode(errors="replace") or "of unknown number"
             os.close(descriptor)
             raise TransientError(
-                f"another batchkit process on this machine is at it already ({self.path})"
+                f"another batchkit process on this machine ({holder}) is at it already "
+                f"({self.place}): wait for it, or stop it and try again"
             ) from error
         try:
+            os.truncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
             yield
         finally:
             os.close(descriptor)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetCheckpoint(CheckpointFile):
+    """A checkpoint beside the output, which Airflow shares; on this machine lies only a lock.
+
+    :param beside: the store at the target.
+    """
+
+    beside: TargetStore
+
+    @property
+    @override
+    def store(self) -> CheckpointStore:
+        return self.beside
+
+    @property
+    @override
+    def key(self) -> str:
+        return TARGET_KEY
+
+    @property
+    @override
+    def place(self) -> str:
+        return self.beside.description
+
+    @property
+    @override
+    def holder(self) -> str:
+        # Whoever has the lock knows that every older leg of this holder is dead.
+        return f"batchkit on {platform.node()} ({self.folder})"
+
+    @contextmanager
+    @override
+    def held(self) -> Iterator[None]:
+        with super().held(), closing(self.beside):
+            yield
 
 
 def default_folder() -> Path:
@@ -109,6 +172,18 @@ def checkpoint_of_copy(
 def checkpoint_at(file: Path) -> CheckpointFile:
     """Return the checkpoint that is kept in a file of the user's choice."""
     return CheckpointFile(folder=file.absolute().parent, name=file.name)
+
+
+def checkpoint_beside(job: Job, connections: Connections, log: logging.Logger) -> TargetCheckpoint:
+    """Return the checkpoint beside a job's output.
+
+    :param connections: makes the client.
+    :param log: where to say what is done.
+    :raises UsageError: the sink can keep nothing beside its output.
+    """
+    store = target_store(job, connections, log)
+    digest = hashlib.sha256(store.description.encode()).hexdigest()[:16]
+    return TargetCheckpoint(folder=default_folder(), name=f"target-{digest}", beside=store)
 
 
 def saved_in(folder: Path) -> list[str]:

@@ -11,16 +11,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from airflow_batchkit.cli import legs, options
-from airflow_batchkit.cli.checkpoint_files import CheckpointFile, checkpoint_of_copy
+from airflow_batchkit.cli.checkpoint_files import (
+    CheckpointFile,
+    TargetCheckpoint,
+    checkpoint_beside,
+    checkpoint_of_copy,
+)
 from airflow_batchkit.cli.exits import DONE, STOPPED
 from airflow_batchkit.cli.interrupts import Interrupts
 from airflow_batchkit.cli.systems import dead_letters_at, sink_at, source_at
 from airflow_batchkit.cli.urls import parse
 from airflow_batchkit.engine.exceptions import StoppedError, UsageError
 from airflow_batchkit.engine.job import Job, RunIdentity
-from airflow_batchkit.engine.memory import give_freed_buffers_back
+from airflow_batchkit.engine.memory import settle_process
 from airflow_batchkit.engine.policies import BatchPolicy, ErrorBudget, RateLimit
 from airflow_batchkit.engine.stop import Stop
+from airflow_batchkit.stores.target import TARGET
 
 if TYPE_CHECKING:
     from airflow_batchkit.engine.report import Report
@@ -38,7 +44,7 @@ class CopyOptions:
     rate: RateLimit | None
     error_budget: ErrorBudget
     dead_letters: str | None
-    checkpoint: Path | None
+    checkpoint: Path | str | None
     query: Mapping[str, Any] | None
     compression: str
     progress: bool | None
@@ -69,9 +75,10 @@ class CopyOptions:
 @click.option("--dead-letters", metavar="URL", help="Where records that are given up are kept.")
 @click.option(
     "--checkpoint",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Keep progress here. Default: a file below ~/.local/state/airflow-batchkit/checkpoints.",
+    callback=options.checkpoint,
+    metavar="FILE|target",
+    help="Keep progress in this file, or beside the output, where a task with checkpoint_store='target' "
+    "keeps it too. Default: a file below ~/.local/state/airflow-batchkit/checkpoints.",
 )
 @click.option("--query", callback=options.json_object, metavar="JSON|@FILE", help='The body of "query".')
 @click.option("--compression", type=click.Choice(["gzip", "zstd", "none"]), default="gzip", show_default=True)
@@ -110,14 +117,14 @@ def copy(source_url: str, sink_url: str, **given: Any) -> int:
     \b
     Exit codes: 0 done · 1 failed · 2 wrong usage · 3 error budget exceeded · 4 stopped and can be resumed
     """  # noqa: D301  # \b is click's mark for a paragraph that must not be rewrapped
-    give_freed_buffers_back()
+    settle_process()
     settings = CopyOptions(**given)
     job = _job(source_url, sink_url, settings)
-    file = checkpoint_of_copy(
-        parse(source_url), parse(sink_url), query=settings.query, file=settings.checkpoint
-    )
+    file = _file(source_url, sink_url, job, settings)
     stop = Stop()
     with file.held(), Interrupts(stop):
+        if isinstance(file, TargetCheckpoint):
+            job = legs.job_of_run(file, job)
         identity = legs.identity_of(file, job, restart=settings.restart)
         try:
             report = _run(job, identity, file, stop, settings)
@@ -147,6 +154,17 @@ def _job(source_url: str, sink_url: str, settings: CopyOptions) -> Job:
     )
 
 
+def _file(source_url: str, sink_url: str, job: Job, settings: CopyOptions) -> CheckpointFile:
+    kept = settings.checkpoint
+    if kept == TARGET and job.mode == "real":
+        from airflow_batchkit.cli.connections import EnvironmentConnections
+        from airflow_batchkit.cli.progress import LOG
+
+        return checkpoint_beside(job, EnvironmentConnections(), LOG)
+    file = kept if isinstance(kept, Path) else None
+    return checkpoint_of_copy(parse(source_url), parse(sink_url), query=settings.query, file=file)
+
+
 def _run(job: Job, identity: RunIdentity, file: CheckpointFile, stop: Stop, settings: CopyOptions) -> Report:
     from airflow_batchkit.cli.connections import EnvironmentConnections
     from airflow_batchkit.cli.progress import LOG, display
@@ -159,7 +177,7 @@ def _run(job: Job, identity: RunIdentity, file: CheckpointFile, stop: Stop, sett
             job,
             identity=identity,
             store=file.store,
-            key=file.name,
+            key=file.key,
             connections=EnvironmentConnections(),
             stop=stop,
             listeners=[listener],

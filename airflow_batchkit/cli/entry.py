@@ -20,6 +20,7 @@ _COMMANDS = {
     "run": "airflow_batchkit.cli.run:run",
     "verify": "airflow_batchkit.cli.verify:verify",
     "checkpoints": "airflow_batchkit.cli.checkpoints:checkpoints",
+    "dead-letters": "airflow_batchkit.cli.dead_letters:dead_letters",
     "demo": "airflow_batchkit.cli.demo.command:demo",
 }
 

@@ -17,6 +17,7 @@ from airflow_batchkit import __version__
 from airflow_batchkit.cli.checkpoint_files import CheckpointFile
 from airflow_batchkit.engine.exceptions import CannotResumeError, ErrorBudgetExceededError, StoppedError
 from airflow_batchkit.engine.job import Job, RunIdentity
+from airflow_batchkit.engine.resumption import is_same_run
 
 if TYPE_CHECKING:
     from airflow_batchkit.engine.checkpoint import Checkpoint
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from airflow_batchkit.engine.stop import Stop
 
 
-def identity_of(file: CheckpointFile, job: Job, *, restart: bool, run: str | None = None) -> RunIdentity:
+def identity_of(
+    file: CheckpointFile, job: Job, *, restart: bool, run: str | None = None, clear_marker: str = ""
+) -> RunIdentity:
     """Take over an unfinished run, or begin a new one.
 
     A restart keeps the name of an unfinished run, which may still own the target: nothing to wait for.
@@ -34,25 +37,37 @@ def identity_of(file: CheckpointFile, job: Job, *, restart: bool, run: str | Non
 
     :param run: names the run, where the command does: once complete, it is only reported again. None: a
         complete run is followed by another.
+    :param clear_marker: of a run that begins.
     :raises ErrorBudgetExceededError: the run failed on its error budget, which is no larger now.
     """
     now = datetime.now(tz=UTC).strftime("%Y%m%dT%H%M%SZ")
     stored = _stored(file, job, restart=restart)
-    if stored is not None and (stored.status == "completed" if run is None else stored.run != run):
+    if stored is not None and (stored.status == "completed" if run is None else not is_same_run(stored, run)):
         stored = None
-    name = run or (f"{now}-{os.getpid()}" if stored is None else stored.run)
+    identity = RunIdentity(
+        run=run or (f"{now}-{os.getpid()}" if stored is None else stored.run),
+        clear_marker=clear_marker if stored is None else stored.clear_marker,
+        holder=file.holder,
+        nameless=run is None and (stored is None or stored.alias == ""),
+    )
     if restart:
-        return RunIdentity(run=name, clear_marker=now, restart=True)
-    if stored is None:
-        return RunIdentity(run=name)
-    if not stored.budget.exceeded:
-        return RunIdentity(run=name, clear_marker=stored.clear_marker)
+        return dataclasses.replace(identity, clear_marker=now, restart=True)
+    if stored is None or not stored.budget.exceeded:
+        return identity
     counts = stored.counts
     if job.error_budget.exceeded(dead_lettered=counts.dead_lettered, read=counts.read) is not None:
         raise ErrorBudgetExceededError(
             f"{stored.budget.exceeded}; go on with a larger error budget, or begin anew with --restart"
         )
-    return RunIdentity(run=name, clear_marker=now)
+    return dataclasses.replace(identity, clear_marker=now)
+
+
+def job_of_run(file: CheckpointFile, job: Job) -> Job:
+    """Return the job under the name that an unfinished run, begun as another job, has at its target."""
+    stored = _stored(file, job, restart=True)
+    if stored is None or stored.status == "completed" or not stored.job:
+        return job
+    return dataclasses.replace(job, name=stored.job)
 
 
 def run_legs(

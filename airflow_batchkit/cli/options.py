@@ -12,12 +12,22 @@ import click
 import msgspec
 
 from airflow_batchkit.engine.policies import ErrorBudget, RateLimit
+from airflow_batchkit.stores.target import TARGET
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(b|[kmg]i?b|)", re.IGNORECASE)
 _AGE = re.compile(r"(\d+) ?([smhdw])")
 _AGE_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _HUNDRED = 100
+
+
+def checkpoint(_context: click.Context, _option: click.Parameter, text: str | None) -> Path | str | None:
+    """Read ``target`` as that word, anything else as a file (``./target`` is one)."""
+    if text is None or text == TARGET:
+        return text
+    if Path(text).is_dir():
+        raise click.BadParameter(f"{text!r} is a folder; name a file, or write: target")
+    return Path(text)
 
 
 def byte_size(_context: click.Context, _option: click.Parameter, text: str | None) -> int | None:

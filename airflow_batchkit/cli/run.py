@@ -17,23 +17,30 @@ import click
 import msgspec
 
 from airflow_batchkit.cli import legs, options, run_options
-from airflow_batchkit.cli.checkpoint_files import CheckpointFile, checkpoint_at, default_folder
+from airflow_batchkit.cli.checkpoint_files import (
+    CheckpointFile,
+    TargetCheckpoint,
+    checkpoint_at,
+    checkpoint_beside,
+    default_folder,
+)
 from airflow_batchkit.cli.exits import DONE, STOPPED
 from airflow_batchkit.cli.interrupts import Interrupts
 from airflow_batchkit.cli.run_library import airflow_as_a_library
 from airflow_batchkit.engine.exceptions import StoppedError, UsageError
-from airflow_batchkit.engine.memory import give_freed_buffers_back
+from airflow_batchkit.engine.memory import settle_process
 from airflow_batchkit.engine.stop import Stop
+from airflow_batchkit.stores.target import TARGET
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
     from airflow_batchkit.cli.run_dag_file import Task
     from airflow_batchkit.cli.run_rendering import HandRun
+    from airflow_batchkit.engine.connections import Connections
     from airflow_batchkit.engine.job import Job, RunIdentity
     from airflow_batchkit.engine.listener import Listener
     from airflow_batchkit.engine.pipeline import Pipeline
-    from airflow_batchkit.hooks.airflow_thread import AirflowThread
     from airflow_batchkit.operators.base import BatchkitOperator
 
 
@@ -52,7 +59,7 @@ class RunOptions:
     local: bool
     restart: bool
     start_at: str | None
-    checkpoint: Path | None
+    checkpoint: Path | str | None
     plan: bool
     progress: bool | None
     verbose: bool
@@ -102,9 +109,10 @@ class RunOptions:
 @click.option("--start-at", metavar="CURSOR|DATE", help="Only a part: begin here, as the source understands.")
 @click.option(
     "--checkpoint",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Keep progress here. Default: a file below ~/.local/state/airflow-batchkit/checkpoints.",
+    callback=options.checkpoint,
+    metavar="FILE|target",
+    help="Keep progress in this file, or beside the output, which is the default where the task has "
+    "checkpoint_store='target'. Else: a file below ~/.local/state/airflow-batchkit/checkpoints.",
 )
 @click.option("--plan", is_flag=True, help="Only show, as JSON, what would be done.")
 @click.option("--progress/--no-progress", default=None, help="A moving line. Default: only on a terminal.")
@@ -127,7 +135,7 @@ def run(dag_file: Path, task_id: str, *, map_index: int | None, **given: Any) ->
     \b
     Exit codes: 0 done · 1 failed · 2 wrong usage · 3 error budget exceeded · 4 stopped and can be resumed
     """  # noqa: D301  # \b is click's mark for a paragraph that must not be rewrapped
-    give_freed_buffers_back()
+    settle_process()
     settings = RunOptions(map_index=-1 if map_index is None else map_index, **given)
     with airflow_as_a_library():
         from airflow_batchkit.cli.run_supervisor import supervised
@@ -144,6 +152,7 @@ def _run(dag_file: Path, task_id: str, settings: RunOptions) -> int:
     from airflow_batchkit.cli.run_dates import dates_of
     from airflow_batchkit.cli.run_rendering import HandRun, rendered
     from airflow_batchkit.hooks.airflow_thread import AirflowThread
+    from airflow_batchkit.hooks.connections import AirflowConnections
 
     dag, found = find_task(dag_file, task_id, dag_id=settings.dag_id)
     dates = dates_of(dag, settings.logical_date)
@@ -160,13 +169,17 @@ def _run(dag_file: Path, task_id: str, settings: RunOptions) -> int:
         err=True,
     )
     stop = Stop()
-    file = _file(task, hand_run, settings)
-    with file.held(), Interrupts(stop), AirflowThread() as airflow:
-        try:
-            return _go(task, job, hand_run, file=file, stop=stop, settings=settings, airflow=airflow)
-        except StoppedError as stopped:
-            legs.say_how_to_go_on(stopped)
-            return STOPPED
+    with AirflowThread() as airflow:
+        connections = AirflowConnections(airflow)
+        file = _file(task, job, hand_run, settings, connections)
+        with file.held(), Interrupts(stop):
+            try:
+                return _go(
+                    task, job, hand_run, file=file, stop=stop, settings=settings, connections=connections
+                )
+            except StoppedError as stopped:
+                legs.say_how_to_go_on(stopped)
+                return STOPPED
 
 
 def _declared(params: Mapping[str, Any], dag: DAG, task: Task) -> Mapping[str, Any]:
@@ -198,16 +211,14 @@ def _go(
     file: CheckpointFile,
     stop: Stop,
     settings: RunOptions,
-    airflow: AirflowThread,
+    connections: Connections,
 ) -> int:
     from airflow_batchkit.cli.progress import LOG, display
     from airflow_batchkit.engine.pipeline import Pipeline
-    from airflow_batchkit.hooks.connections import AirflowConnections
     from airflow_batchkit.hooks.switches import as_switch
     from airflow_batchkit.operators.settings import site_settings
 
     site = site_settings()
-    connections = AirflowConnections(airflow)
     listeners: list[Listener] = []
 
     def new_pipeline(identity: RunIdentity) -> Pipeline:
@@ -215,7 +226,7 @@ def _go(
             job,
             identity=identity,
             store=file.store,
-            key=file.name,
+            key=file.key,
             connections=connections,
             stop=stop,
             listeners=listeners,
@@ -227,7 +238,13 @@ def _go(
 
     restart = settings.restart or as_switch("restart", task.restart)
     identity = dataclasses.replace(
-        legs.identity_of(file, job, restart=restart, run=_run_name(hand_run)),
+        legs.identity_of(
+            file,
+            job,
+            restart=restart,
+            run=_run_name(hand_run, shared=isinstance(file, TargetCheckpoint)),
+            clear_marker=str(task.retries) if isinstance(file, TargetCheckpoint) else "",
+        ),
         max_checkpoint_age=site.checkpoint_max_age,
     )
     if task.plan_only:
@@ -246,24 +263,33 @@ def _go(
     return DONE
 
 
-def _file(task: BatchkitOperator, hand_run: HandRun, settings: RunOptions) -> CheckpointFile:
+def _file(
+    task: BatchkitOperator, job: Job, hand_run: HandRun, settings: RunOptions, connections: Connections
+) -> CheckpointFile:
+    from airflow_batchkit.cli.progress import LOG
     from airflow_batchkit.operators.identity import run_name
 
-    if settings.checkpoint is not None:
+    if isinstance(settings.checkpoint, Path):
         return checkpoint_at(settings.checkpoint)
-    name = f"{task.dag_id}.{task.task_id}.{_run_name(hand_run) or hand_run.run_id}"
+    if TARGET in {settings.checkpoint, task.checkpoint_store} and job.mode == "real":
+        return checkpoint_beside(job, connections, LOG)
+    name = f"{task.dag_id}.{task.task_id}.{_run_name(hand_run, shared=False) or hand_run.run_id}"
     return CheckpointFile(folder=default_folder(), name=run_name(name, hand_run.map_index))
 
 
-def _run_name(hand_run: HandRun) -> str | None:
-    """Name the run at its target, unlike any run of Airflow's; None where nothing tells it from the next.
+def _run_name(hand_run: HandRun, *, shared: bool) -> str | None:
+    """Name the run at its target; None where nothing tells it from the next.
 
     Another conf is another run: what the first one did says nothing about the second.
+
+    :param shared: as Airflow names it, where both share the checkpoint; else unlike any run of Airflow's.
     """
-    from airflow_batchkit.operators.identity import run_name
+    from airflow_batchkit.operators.identity import run_name, shared_run_name
 
     if hand_run.dates.logical_date is None:
         return None
+    if shared:
+        return shared_run_name(hand_run.dates.logical_date, conf=hand_run.conf, map_index=hand_run.map_index)
     conf = ""
     if hand_run.conf:
         conf = f"-{hashlib.sha256(msgspec.json.encode(hand_run.conf, order='sorted')).hexdigest()[:8]}"

@@ -25,7 +25,7 @@ from airflow_batchkit.connectors.object_storage.verify.comparison import Compare
 from airflow_batchkit.connectors.object_storage.verify.letters import verify_letters
 from airflow_batchkit.connectors.object_storage.verify.output import Onlooker, OutputVerifier
 from airflow_batchkit.engine.exceptions import StoppedError, TransientError, UsageError
-from airflow_batchkit.engine.memory import give_freed_buffers_back
+from airflow_batchkit.engine.memory import settle_process
 from airflow_batchkit.engine.policies import Timeouts
 from airflow_batchkit.engine.progress import Meter, Progress, eta
 from airflow_batchkit.engine.source import OpenContext
@@ -98,7 +98,7 @@ def verify(url: str, **given: Any) -> int:
     Exit codes: 0 whole · 1 could not be verified · 2 wrong usage, or no export there · 4 interrupted ·
                 5 damaged · 6 whole, but the live index differs (--against)
     """  # noqa: D301  # \b is click's mark for a paragraph that must not be rewrapped
-    give_freed_buffers_back()
+    settle_process()
     settings = VerifyOptions(**given)
     if settings.query is not None and settings.against is None:
         raise UsageError(

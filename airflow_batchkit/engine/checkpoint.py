@@ -126,6 +126,8 @@ class Checkpoint(msgspec.Struct, kw_only=True):
 
     :param job: what is done, in all its runs.
     :param run: which run it belongs to.
+    :param alias: a second name of the run, given by who went on with it; empty: the first was made up, and
+        whoever does the same work may go on; None: the run has its one name.
     :param clear_marker: tells the tries of one clear from those of the next.
     :param mode: ``real``, ``partial`` or ``local``; never resumed in another.
     :param status: ``running``, ``failed`` or ``completed``; an empty frontier only means "at the beginning".
@@ -149,6 +151,7 @@ class Checkpoint(msgspec.Struct, kw_only=True):
     schema: int = SCHEMA_VERSION
     job: str = ""
     run: str
+    alias: str | None = None
     clear_marker: str = ""
     mode: str = "real"
     status: str = "running"

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import msgspec
 
+from airflow_batchkit.engine.types import Record
+
 if TYPE_CHECKING:
     from airflow_batchkit.engine.sink import BatchKey, Leg, Publication
     from airflow_batchkit.engine.source import OpenContext
@@ -22,36 +24,53 @@ class DeadLetter(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     :param job: what was running.
     :param run: which run of it.
+    :param origin: what Airflow calls it: ``dag_id``, ``task_id``, ``run_id``, ``map_index``, ``try_number``.
     :param token: which leg.
     :param partition: name of the partition the record came from.
     :param batch: number of the batch, per leg and partition.
     :param id: the record's identity in its source.
     :param index: its index where the source is more than one.
     :param routing: its routing value where one is set.
+    :param version: its version where the source tells versions apart.
     :param stage: who gave it up: ``transform`` or ``sink``.
     :param error_class: how the error is classed.
     :param error_type: exception class or the server's error type.
     :param message: bounded, without the record's content.
     :param stack_trace: bounded, trimmed in the middle.
-    :param at: when, in seconds since the epoch.
-    :param record: the record's exact bytes.
+    :param at: when it was given up last, in seconds since the epoch.
+    :param first_at: when for the first time, where that was earlier.
+    :param replays: how often it was replayed, and given up again.
+    :param record: the record's exact bytes (but for line breaks between its tokens).
     """
 
     job: str
     run: str
+    origin: dict[str, str | int] = {}
     token: str
     partition: str
     batch: int
     id: str
     index: str | None = None
     routing: str | None = None
+    version: int | None = None
     stage: str
     error_class: str
     error_type: str
     message: str
     stack_trace: str = ""
     at: float
+    first_at: float | None = None
+    replays: int = 0
     record: msgspec.Raw
+
+
+class ReplayedRecord(Record, kw_only=True, gc=False):
+    """A record that comes out of a dead letter: exactly as it was given up.
+
+    :param letter: where it was kept. What fails again keeps from it all that the replay cannot know.
+    """
+
+    letter: DeadLetter
 
 
 def bounded(text: str, limit: int) -> str:
@@ -65,22 +84,49 @@ def bounded(text: str, limit: int) -> str:
 def envelope(rejection: Rejection, *, leg: Leg, key: BatchKey, at: float | None = None) -> DeadLetter:
     """Wrap a rejected record for storing."""
     record = rejection.record
-    return DeadLetter(
+    letter = DeadLetter(
         job=leg.job,
         run=leg.run,
+        origin=dict(leg.origin),
         token=leg.token,
         partition=leg.partitions[key.partition],
         batch=key.number,
         id=record.id,
         index=record.index,
         routing=record.routing,
+        version=record.version,
         stage=rejection.stage,
         error_class=rejection.error_class,
         error_type=rejection.error_type,
         message=bounded(rejection.message, MAX_MESSAGE),
         stack_trace=bounded(rejection.stack_trace, MAX_STACK_TRACE),
         at=time.time() if at is None else at,
-        record=msgspec.Raw(bytes(record.body)),
+        record=msgspec.Raw(_one_line(bytes(record.body))),
+    )
+    return _again(letter, record.letter) if isinstance(record, ReplayedRecord) else letter
+
+
+def _one_line(body: bytes) -> bytes:
+    """Take white space with line breaks out of a body, which else stays as it is: a letter is one line."""
+    if b"\n" not in body and b"\r" not in body:
+        return body
+    try:
+        return msgspec.json.format(body, indent=-1)
+    except (msgspec.DecodeError, RecursionError):
+        return body.translate(None, b"\r\n")  # inside strings line breaks are always escaped
+
+
+def _again(letter: DeadLetter, before: DeadLetter) -> DeadLetter:
+    return msgspec.structs.replace(
+        letter,
+        job=before.job,
+        run=before.run,
+        origin=before.origin,
+        token=before.token,
+        partition=before.partition,
+        batch=before.batch,
+        first_at=before.at if before.first_at is None else before.first_at,
+        replays=before.replays + 1,
     )
 
 

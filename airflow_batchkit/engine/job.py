@@ -91,6 +91,10 @@ class RunIdentity(Value):
     :param when_cleared: ``"resume"`` or ``"restart"``: what a clear of an unfinished run means.
     :param restart: begin anew whatever another run, or this run before a clear, left. A retry still resumes.
     :param max_checkpoint_age: an older checkpoint is refused. Default 7 days.
+    :param origin: where the run comes from, in its scheduler's words, for the dead letters.
+    :param holder: who sees to it that the run has one leg at a time (``"Airflow"``). Default: nobody else
+        could start one.
+    :param nameless: the run's name was made up: whoever does the same work may go on with it.
     """
 
     run: str
@@ -98,6 +102,9 @@ class RunIdentity(Value):
     when_cleared: str = "resume"
     restart: bool = False
     max_checkpoint_age: timedelta = timedelta(days=7)
+    origin: Mapping[str, str | int] = field(default_factory=dict)
+    holder: str = ""
+    nameless: bool = False
 
     @override
     def check(self) -> None:

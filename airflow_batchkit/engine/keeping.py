@@ -56,10 +56,10 @@ class CheckpointKeeper:
             return None
         try:
             checkpoint = decode(stored)
-        except CannotResumeError:
+        except CannotResumeError as error:
             if ignore_damage:
                 return None
-            raise
+            raise CannotResumeError(f"{self._name}: {error}") from error
         return checkpoint
 
     def claim(self, checkpoint: Checkpoint) -> None:
@@ -95,13 +95,22 @@ class CheckpointKeeper:
         self._still_mine()
         self._write(checkpoint)
 
+    @property
+    def _name(self) -> str:
+        return f"the checkpoint {self._key!r} in {self._store.description}"
+
     def _still_mine(self) -> None:
         # There is no compare-and-set in the task state store or in Variables: read before each write. A leg
         # that sleeps between the two is stopped by the owner record at the target, which has one.
         stored = self._retrying("look at the checkpoint", lambda: self._store.load(self._key))
         if stored is None:
-            raise SupersededError("the checkpoint was removed while the run went on; it stops here")
-        found = decode(stored).token
+            raise SupersededError(
+                f"{self._name} was removed while the run went on; it stops here, the next leg begins anew"
+            )
+        try:
+            found = decode(stored).token
+        except CannotResumeError as error:
+            raise CannotResumeError(f"{self._name} was changed while the run went on: {error}") from error
         if found != self._token:
             raise SupersededError(f"leg {found} took over from this leg ({self._token}); it stops here")
 

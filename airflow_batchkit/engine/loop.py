@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from airflow_batchkit.engine.batching import Batch, Lane, Slice
 from airflow_batchkit.engine.exceptions import ErrorBudgetExceededError, StoppedError, TransientError
 from airflow_batchkit.engine.lanes import Lanes
+from airflow_batchkit.engine.memory import freeze_what_stays
 from airflow_batchkit.engine.watch import Watch
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class Loop:
 
         :raises StoppedError: a stop was asked; everything up to the checkpoint is durable.
         """
+        freeze_what_stays()
         while self._lanes and not self._enough():
             self._ask()
             arrival = self._stages.reading.next(_POLL_SECONDS, unless=self._stages.writers.any_ended)

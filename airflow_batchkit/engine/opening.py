@@ -118,6 +118,7 @@ def next_checkpoint(
     }
     token = secrets.token_hex(8)
     inherited = None
+    former_job = ""
     if decision.action == "resume" and stored is not None:
         compare_fingerprints(stored.fingerprints, fingerprints)
         if stored.frontier.next > len(opened.source.partitions):
@@ -127,6 +128,10 @@ def next_checkpoint(
         inherited = Inherited(token=stored.token, frontier=stored.frontier)
         checkpoint = stored
         checkpoint.legs += 1
+        if stored.job != job.name:
+            former_job, checkpoint.job = stored.job, job.name
+        if stored.run != identity.run:
+            checkpoint.alias = identity.run
         checkpoint.frontier = stored.frontier.for_new_leg()
         if decision.new_budget_period:
             checkpoint.budget = Budget(read=stored.counts.read, dead_lettered=stored.counts.dead_lettered)
@@ -136,6 +141,7 @@ def next_checkpoint(
         checkpoint = Checkpoint(
             job=job.name,
             run=identity.run,
+            alias="" if identity.nameless else None,
             mode=job.mode,
             token=token,
             generation=generation_of(identity.run, identity.clear_marker, fingerprints),
@@ -154,5 +160,8 @@ def next_checkpoint(
         mode=checkpoint.mode,
         partitions=tuple(opened.source.partitions),
         inherited=inherited,
+        origin=identity.origin,
+        holder=identity.holder,
+        former_job=former_job,
     )
     return checkpoint, leg

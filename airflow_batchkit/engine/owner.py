@@ -31,6 +31,7 @@ class OwnerRecord(msgspec.Struct, kw_only=True, frozen=True):
     :param lease_until: seconds since the epoch, by the target's clock.
     :param released: the owner gave the target up.
     :param host: where the leg runs, for messages.
+    :param holder: who sees to it that the run has one leg at a time: Airflow, or a lock of a machine.
     :param untidy: generations of which copies may still lie at the target: the next publication removes them.
     """
 
@@ -41,6 +42,7 @@ class OwnerRecord(msgspec.Struct, kw_only=True, frozen=True):
     lease_until: float
     released: bool = False
     host: str = ""
+    holder: str = ""
     untidy: tuple[str, ...] = ()
 
 
@@ -50,8 +52,8 @@ class Verdict(enum.Enum):
     FREE = "nobody owned it yet"
     MINE = "this leg owns it already"
     SAME_RUN = "an older leg of the same run owns it: the newer one takes over at once"
-    GIVEN_UP = "another run released it, or let its lease expire"
-    HELD = "another run of the same job is alive"
+    GIVEN_UP = "another run, or the same run in other hands, released it or let its lease expire"
+    HELD = "another run of the same job is alive, or this run in other hands"
     OTHER_JOB = "it belongs to another job"
 
 
@@ -63,11 +65,11 @@ def decide(record: OwnerRecord | None, leg: Leg, *, now: float) -> Verdict:
     """
     if record is None:
         return Verdict.FREE
-    if record.job != leg.job:
+    if record.job not in {leg.job, leg.former_job}:
         return Verdict.OTHER_JOB
     if record.token == leg.token:
         return Verdict.MINE
-    if record.run == leg.run:
+    if record.run == leg.run and record.holder == leg.holder:
         return Verdict.SAME_RUN
     if record.released or record.lease_until <= now:
         return Verdict.GIVEN_UP
@@ -94,7 +96,8 @@ def refuse(record: OwnerRecord | None, leg: Leg, *, now: float, target: str, rec
         left = record.lease_until - now
         raise TargetHeldError(
             f"{target} is held by run {record.run} of {record.job!r} (leg {record.token}"
-            f"{f' on {record.host}' if record.host else ''}) for {left:.0f} s more: "
+            f"{f' on {record.host}' if record.host else ''}"
+            f"{f', started by {record.holder}' if record.holder else ''}) for {left:.0f} s more: "
             "wait for it, or stop it and try again",
             max(left, 1.0),
         )
@@ -113,6 +116,7 @@ def claimed(record: OwnerRecord | None, leg: Leg, *, now: float, host: str) -> O
         generation=leg.generation,
         lease_until=now + LEASE_SECONDS,
         host=host,
+        holder=leg.holder,
         untidy=untidy,
     )
 

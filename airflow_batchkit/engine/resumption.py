@@ -46,8 +46,9 @@ def decide(  # noqa: PLR0911  # one return per row of the table in docs/airflow.
     """
     if stored is None:
         return Decision(action="begin", reason="no checkpoint: the run begins")
-    cleared = stored.clear_marker != identity.clear_marker
-    if stored.run != identity.run:
+    adopted = _is_adopted(stored, identity)
+    cleared = not adopted and stored.clear_marker != identity.clear_marker
+    if not adopted and not is_same_run(stored, identity.run):
         return Decision(
             action="begin", reason=f"the checkpoint is of another run ({stored.run}): this run begins"
         )
@@ -68,9 +69,20 @@ def decide(  # noqa: PLR0911  # one return per row of the table in docs/airflow.
         )
     return Decision(
         action="resume",
-        reason=f"resumes after {stored.counts.read:,} records (leg {stored.legs + 1})",
+        reason=f"resumes after {stored.counts.read:,} records (leg {stored.legs + 1}"
+        f"{f', of the run {stored.run} that {stored.job!r} began' if adopted else ''})",
         new_budget_period=cleared,
     )
+
+
+def is_same_run(stored: Checkpoint, run: str) -> bool:
+    """Whether a checkpoint is of this run, by either of the run's names."""
+    return run in {stored.run, stored.alias}
+
+
+def _is_adopted(stored: Checkpoint, identity: RunIdentity) -> bool:
+    # Whether it really is the same work is for the fingerprints to say.
+    return stored.alias == "" and stored.run != identity.run and stored.status != "completed"
 
 
 def _refuse_what_does_not_fit(stored: Checkpoint, identity: RunIdentity, *, mode: str, now: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -37,6 +37,10 @@ class Leg:
     :param mode: ``"real"``, ``"partial"`` or ``"local"``.
     :param partitions: names of the source's partitions, in order.
     :param inherited: the leg before this one in the same run, None for the first.
+    :param origin: where the run comes from, in its scheduler's words, for the dead letters.
+    :param holder: who sees to it that this run has one leg at a time; another holder's leg is not taken for
+        dead before its lease is over.
+    :param former_job: the job that had the run so far, where this one goes on with it; else empty.
     """
 
     job: str
@@ -46,6 +50,9 @@ class Leg:
     mode: str
     partitions: Sequence[str]
     inherited: Inherited | None = None
+    origin: Mapping[str, str | int] = field(default_factory=dict)
+    holder: str = ""
+    former_job: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

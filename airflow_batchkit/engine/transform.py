@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from airflow_batchkit.engine.dead_letters import ReplayedRecord
 from airflow_batchkit.engine.exceptions import BatchkitError, RecordError
 from airflow_batchkit.engine.types import Record, Rejection
 from airflow_batchkit.engine.values import plain, qualified_name
@@ -94,6 +95,8 @@ class TransformStage:
         return result
 
     def _one(self, record: Record) -> list[Record]:
+        if isinstance(record, ReplayedRecord) and record.letter.stage == "sink":
+            return [record]  # it was transformed before the sink gave it up
         document = _decode(record.body)
         returned: object = self._call(document, record)
         if returned is None:

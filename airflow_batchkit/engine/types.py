@@ -84,7 +84,7 @@ class Sizing:
     batch_records: int | None
     batch_bytes: int
     page_records: int = 10_000
-    page_bytes: int = 2 * 1024 * 1024
+    page_bytes: int = 3 * 1024 * 1024
     window_seconds: float = 2.0
 
 

@@ -13,7 +13,12 @@ from airflow_batchkit.engine.exceptions import (
     TransientError,
 )
 
-_REFUSED = {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.UNPROCESSABLE_ENTITY}
+_REFUSED = {
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,  # a proxy's limit for what is stored: no later try is smaller
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+}
 _GONE = {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
 
 

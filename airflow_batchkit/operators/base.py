@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from airflow_batchkit.engine.exceptions import BatchkitError, SupersededError, UsageError
 from airflow_batchkit.engine.job import Job, Transform
-from airflow_batchkit.engine.memory import give_freed_buffers_back
+from airflow_batchkit.engine.memory import settle_process
 from airflow_batchkit.engine.pipeline import Pipeline
 from airflow_batchkit.engine.policies import BatchPolicy, BatchRetry, ErrorBudget, RateLimit, Timeouts
 from airflow_batchkit.engine.progress_log import LogListener
@@ -27,6 +27,7 @@ from airflow_batchkit.operators.outcome import outcome
 from airflow_batchkit.operators.settings import SiteSettings, site_settings
 from airflow_batchkit.operators.templating import TemplatedValuesOperator
 from airflow_batchkit.stores.selection import store_for_task
+from airflow_batchkit.stores.target import TARGET_KEY, TargetStore
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -56,7 +57,8 @@ class BatchkitOperator(TemplatedValuesOperator):
         ``Timeouts.run`` for the whole run.
     :param readers: partitions read at the same time, 1 to 8. Default 2.
     :param checkpoint_store: ``"auto"`` (the task state store on Airflow 3.3 and newer, else Variables),
-        ``"task_state"`` or ``"variable"``.
+        ``"task_state"``, ``"variable"`` or ``"target"`` (beside the output, shared with the command line, and
+        kept through a clear by every Airflow).
     :param when_cleared: what a clear of an unfinished run means: ``"resume"`` or ``"restart"``.
     :param restart: begin anew whatever is there (templated: ``"{{ params.restart }}"``).
     :param local: LOCAL mode, which writes nothing (templated).
@@ -157,7 +159,7 @@ class BatchkitOperator(TemplatedValuesOperator):
         :raises AirflowFailException: it would fail again; retries are left alone.
         :raises TransientError: it may work at the next try.
         """
-        give_freed_buffers_back()
+        settle_process()
         stop = self._stop
         try:
             settings = site_settings()
@@ -195,19 +197,29 @@ class BatchkitOperator(TemplatedValuesOperator):
         settings: SiteSettings,
     ) -> dict[str, Any]:
         task = context["ti"]
+        job = self.job(f"{task.dag_id}.{task.task_id}")
+        connections = AirflowConnections(airflow)
+        store = store_for_task(
+            self.checkpoint_store,
+            context,
+            airflow=airflow,
+            retention=settings.retention,
+            job=job,
+            connections=connections,
+        )
+        shared = isinstance(store, TargetStore)
         pipeline = Pipeline(
-            self.job(f"{task.dag_id}.{task.task_id}"),
+            job,
             identity=run_identity(
                 context,
                 when_cleared=self.when_cleared,
                 restart=as_switch("restart", self.restart),
                 max_checkpoint_age=settings.checkpoint_max_age,
+                shared=shared,
             ),
-            store=store_for_task(
-                self.checkpoint_store, context, airflow=airflow, retention=settings.retention
-            ),
-            key=CHECKPOINT_KEY,
-            connections=AirflowConnections(airflow),
+            store=store,
+            key=TARGET_KEY if shared else CHECKPOINT_KEY,
+            connections=connections,
             stop=stop,
             listeners=[LogListener(log), mirror],
             environment=_environment(context, settings),
@@ -216,9 +228,11 @@ class BatchkitOperator(TemplatedValuesOperator):
             max_legs=settings.max_legs,
             log=log,
         )
-        if self.plan_only:
-            return pipeline.plan().to_dict()
-        return pipeline.run().to_dict()
+        try:
+            return pipeline.plan().to_dict() if self.plan_only else pipeline.run().to_dict()
+        finally:
+            if isinstance(store, TargetStore):
+                store.close()
 
 
 def _environment(context: Context, settings: SiteSettings) -> dict[str, Any]:

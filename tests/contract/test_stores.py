@@ -13,9 +13,11 @@ from airflow_batchkit.hooks.airflow_thread import AirflowThread
 from airflow_batchkit.stores.file import FileStore
 from airflow_batchkit.stores.task_state import TaskStateStore
 from airflow_batchkit.stores.variable import TaskScope, VariableStore
-from airflow_batchkit.testing.contract import StoreContract
+from airflow_batchkit.testing.contract import ConditionalStoreContract, StoreContract
 from airflow_batchkit.testing.doubles import MemoryStore
+from tests.support.object_storage import make_place
 from tests.support.running_task import running_task
+from tests.support.targets import store_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,6 +57,14 @@ class TestFileStore(StoreContract):
     @pytest.fixture
     def make_store(self, tmp_path: Path) -> MakeStore:
         return lambda: FileStore(tmp_path / "checkpoints")
+
+
+class TestTargetStore(ConditionalStoreContract):
+    @override
+    @pytest.fixture(params=["file", pytest.param("s3", marks=pytest.mark.s3)])
+    def make_store(self, request: pytest.FixtureRequest) -> MakeStore:
+        place = make_place(request.param, request)
+        return lambda: store_at(place)
 
 
 @pytest.mark.airflow

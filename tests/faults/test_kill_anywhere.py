@@ -68,11 +68,33 @@ def make_orders(path: Path) -> None:
     database.close()
 
 
+def s3_settings(server: S3Server, bucket: str) -> dict[str, str]:
+    """Return what the sweep's own process needs to reach a bucket."""
+    return {
+        "endpoint_url": server.endpoint_url,
+        "access_key": server.access_key,
+        "secret_key": server.secret_key,
+        "region": server.region,
+        "bucket": bucket,
+    }
+
+
 @pytest.mark.timeout(900)
 def test_killed_anywhere_from_sqlite_to_files(tmp_path: Path) -> None:
     """A run from SQLite to a folder, killed at each side effect, ends as if nothing had been."""
     make_orders(tmp_path / "orders.db")
     check(sweep_results(Sweep(folder=str(tmp_path), source="sqlite", target="file")))
+
+
+@pytest.mark.s3
+@pytest.mark.timeout(900)
+def test_killed_anywhere_with_the_checkpoint_beside_the_output(
+    tmp_path: Path, s3_server: S3Server, bucket: str
+) -> None:
+    """Killed at each side effect, conditional saves among them, it ends as if nothing had been."""
+    make_orders(tmp_path / "orders.db")
+    s3 = s3_settings(s3_server, bucket)
+    check(sweep_results(Sweep(folder=str(tmp_path), source="sqlite", target="s3", s3=s3, beside=True)))
 
 
 @pytest.mark.postgres
@@ -114,13 +136,7 @@ def test_killed_anywhere_from_elasticsearch_to_s3(
             source="elasticsearch",
             target="s3",
             elasticsearch_url=elasticsearch_server.url,
-            s3={
-                "endpoint_url": s3_server.endpoint_url,
-                "access_key": s3_server.access_key,
-                "secret_key": s3_server.secret_key,
-                "region": s3_server.region,
-                "bucket": bucket,
-            },
+            s3=s3_settings(s3_server, bucket),
         )
         check(sweep_results(sweep))
     finally:

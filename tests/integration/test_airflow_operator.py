@@ -16,15 +16,18 @@ from airflow.sdk.exceptions import (  # noqa: TID253  # what is tested
     AirflowTaskTimeout,
 )
 
+from airflow_batchkit.connectors.object_storage import ObjectStorageSink
 from airflow_batchkit.engine.exceptions import SupersededError, TransientError
 from airflow_batchkit.engine.policies import BatchPolicy, BatchRetry, ErrorBudget, RateLimit
 from airflow_batchkit.operators.mirror import PROGRESS_KEY
 from airflow_batchkit.operators.pipeline import BatchPipelineOperator
 from airflow_batchkit.testing.doubles import MemorySink, MemorySource, MemoryTarget, ReadLog, made_up_records
 from tests.support.running_task import another_instance, running_task
+from tests.support.targets import checkpoint_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from airflow_batchkit.engine.types import Record
 
@@ -268,6 +271,34 @@ def test_variables_serve_where_there_is_no_state_store(bench: Bench) -> None:
     bench.leg()
     assert bench.log.reads[-1][1] is not None
     assert bench.published == ALL
+
+
+def test_a_clear_that_wipes_airflows_state_resumes_from_the_target(bench: Bench, tmp_path: Path) -> None:
+    """Airflow 3.4 removes the task state when a task is cleared; what lies beside the output stays."""
+    sink = ObjectStorageSink(url=f"file://{tmp_path}/out")
+    bench.log.script.fail("page:orders", ValueError("the source has a bug"), at=8)
+    with pytest.raises(ValueError, match="the source has a bug"):
+        bench.leg(sink=sink, checkpoint_store="target")
+    assert bench.context["task_state_store"].get("batchkit_checkpoint") is None
+    saved = checkpoint_in(tmp_path / "out").counts.read
+    assert saved > 0
+
+    bench.clear()
+    bench.context["task_state_store"].clear()
+    report = bench.leg(sink=sink, checkpoint_store="target")
+    assert report["counts"]["read"] == RECORDS
+    assert report["legs"] == 1  # a clear gives a run all its legs again
+    cursor = bench.log.reads[-1][1]
+    assert cursor is not None
+    assert cursor["position"] >= saved
+    assert bench.leg(sink=sink, checkpoint_store="target") == report
+
+
+def test_target_is_refused_where_a_sink_keeps_nothing(bench: Bench) -> None:
+    """One line before any work, and no retry: it would fail again."""
+    with pytest.raises(AirflowFailException, match="MemorySink can keep no checkpoint beside its output"):
+        bench.leg(checkpoint_store="target")
+    assert bench.log.opened == []
 
 
 def test_long_throttle_gives_the_slot_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

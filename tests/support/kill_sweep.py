@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import signal
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from airflow_batchkit.engine.job import Job, RunIdentity
 from airflow_batchkit.engine.pipeline import Pipeline
 from airflow_batchkit.engine.policies import BatchPolicy, ErrorBudget
 from airflow_batchkit.stores.file import FileStore
+from airflow_batchkit.stores.target import TARGET_KEY, target_store
 from tests.support.connections import ServerConnections
 from tests.support.forking import At, in_child
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from airflow_batchkit.engine.source import Source
 
 MOST_LEGS = 5
+_STAYS = ("/owner.json", f"/checkpoint-{TARGET_KEY}.json")
 MAY_DIFFER = {"batches", "retries", "bytes_read"}  # how the pages fell, not what was in them
 
 
@@ -46,6 +49,7 @@ class Sweep:
     :param elasticsearch_url: where the index ``orders`` is.
     :param s3: endpoint, access key, secret key and bucket.
     :param postgres: where the table ``orders`` is.
+    :param beside: the checkpoints lie beside the output, not in a folder.
     """
 
     folder: str
@@ -54,6 +58,7 @@ class Sweep:
     elasticsearch_url: str = ""
     s3: dict[str, str] = field(default_factory=dict)
     postgres: dict[str, Any] = field(default_factory=dict)
+    beside: bool = False
 
     def url(self, name: str) -> str:
         """Return the target of one run."""
@@ -99,11 +104,17 @@ def poison(order: dict[str, Any]) -> dict[str, Any] | None:
 def run_until_done(sweep: Sweep, name: str) -> dict[str, Any]:
     """Run leg after leg, as Airflow or a person would, until the job is complete."""
     for _ in range(MOST_LEGS):
+        job = sweep.job(name)
+        store = (
+            target_store(job, sweep.connections, logging.getLogger("sweep"))
+            if sweep.beside
+            else FileStore(Path(sweep.folder) / "checkpoints")
+        )
         pipeline = Pipeline(
-            sweep.job(name),
+            job,
             identity=RunIdentity(run="run-1"),
-            store=FileStore(Path(sweep.folder) / "checkpoints"),
-            key=name,
+            store=store,
+            key=TARGET_KEY if sweep.beside else name,
             connections=sweep.connections,
         )
         try:
@@ -149,7 +160,7 @@ def picture(sweep: Sweep, name: str) -> dict[str, Any]:
         "counts": {name: count for name, count in manifest["counts"].items() if name not in MAY_DIFFER},
         "unlisted_parts": sorted(parts - listed),
         "missing_parts": sorted(listed - parts),
-        "staging": sorted(key for key in found if "/_batchkit/" in key and not key.endswith("owner.json")),
+        "staging": sorted(key for key in found if "/_batchkit/" in key and not key.endswith(_STAYS)),
         "success": "data/_SUCCESS" in found,
     }
 

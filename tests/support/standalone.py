@@ -20,6 +20,7 @@ from tests.support.processes import (
     ends_with_parent,
     family,
     free_port,
+    kill,
     last_lines,
     wait_until,
 )
@@ -50,6 +51,7 @@ class AirflowStandalone(AirflowApi):
         self._dags = dags
         self._environment = dict(environment or {})
         self._parents: list[subprocess.Popen[bytes]] = []
+        self._server_for_tasks: subprocess.Popen[bytes] | None = None
 
     @property
     def output(self) -> str:
@@ -62,11 +64,25 @@ class AirflowStandalone(AirflowApi):
         try:
             wait_until(lambda: bool(self._answer()), seconds=seconds, what="the API server", every=0.5)
             # Not earlier: it ends at once where there is no database.
-            self._run("api-server", "--apps", "execution", "--port", str(self._port_for_tasks))
+            self.start_server_for_tasks()
             wait_until(self._healthy, seconds=seconds, what="airflow standalone to be healthy", every=0.5)
         except ServerError as error:
             self.stop()
             raise ServerError(f"{error}; its output ends with:\n{last_lines(self._log)}") from None
+
+    def start_server_for_tasks(self) -> None:
+        """Start the API server that tasks talk to, also after :meth:`kill_server_for_tasks`."""
+        self._server_for_tasks = self._run(
+            "api-server", "--apps", "execution", "--port", str(self._port_for_tasks)
+        )
+
+    def kill_server_for_tasks(self) -> None:
+        """Kill the API server that tasks talk to, and wait until it is gone."""
+        server = self._server_for_tasks
+        assert server is not None
+        kill(family(server.pid))
+        server.wait(timeout=10)
+        self._parents.remove(server)
 
     def stop(self) -> None:
         """End all its processes, each by its id; tasks that still run are ended too."""
@@ -94,7 +110,7 @@ class AirflowStandalone(AirflowApi):
     def _log(self) -> Path:
         return self.home / "standalone.log"
 
-    def _run(self, *command: str) -> None:
+    def _run(self, *command: str) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
             parent = subprocess.Popen(
                 [*ends_with_parent("INT"), sys.executable, "-m", "airflow", *command],
@@ -106,6 +122,7 @@ class AirflowStandalone(AirflowApi):
                 start_new_session=True,
             )
         self._parents.append(parent)
+        return parent
 
     def _settings(self) -> dict[str, str]:
         return settings(self.home, self._dags) | {

@@ -11,14 +11,17 @@ from airflow_batchkit import (
     BatchRetry,
     CallableSink,
     DeadLetters,
+    DeadLetterSource,
     ElasticsearchSource,
     ElasticsearchToS3Operator,
     ErrorBudget,
     IterableSource,
+    LetterFilter,
     ObjectStorageSink,
     RateLimit,
     Record,
     RecordError,
+    ReplayDeadLettersOperator,
     S3Settings,
     SqlSource,
     Timeouts,
@@ -87,4 +90,19 @@ BatchPipelineOperator(
     task_id="two_indices",
     source=ElasticsearchSource(index=["orders", "returns"], query=None),
     sink=ObjectStorageSink(url="s3://lake/both"),
+)
+
+ReplayDeadLettersOperator(
+    task_id="replay_orders",
+    dead_letters=DeadLetters("s3://lake/dead-letters"),
+    sink=ObjectStorageSink(url="s3://lake/orders/ds={{ ds }}"),
+    transform=cents,
+    only=LetterFilter(error_types=["KeyError"], since="{{ ds }}"),
+    throttle=RateLimit(records_per_second=500),
+)
+
+BatchPipelineOperator(
+    task_id="letters_to_files",
+    source=DeadLetterSource(url="s3://lake/dead-letters", job="shop.export", run="manual__1"),
+    sink=ObjectStorageSink(url="file:///data/letters"),
 )

@@ -12,6 +12,7 @@ import msgspec
 from typing_extensions import override
 
 from airflow_batchkit.connectors.object_storage.final import FinalObjects
+from airflow_batchkit.connectors.object_storage.letters_files import LETTERS, STEM
 from airflow_batchkit.connectors.object_storage.locations import parse_location, segment
 from airflow_batchkit.connectors.object_storage.manifest import ManifestFile
 from airflow_batchkit.connectors.object_storage.publish import require_whole_chain
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from airflow_batchkit.connectors.object_storage.staging import LegLink
     from airflow_batchkit.engine.source import OpenContext
 
-LETTERS = "letters.json"
 _EXTENSION = ".ndjson"
 _encode_lines = msgspec.json.Encoder().encode_lines
 
@@ -92,7 +92,7 @@ class OpenObjectStorageDeadLetters(OpenDeadLetters):
     def start(self, leg: Leg) -> None:
         job = f"{segment(leg.job)}/"
         staging = Staging(
-            self._store, leg, root=job, stem="letters", extension=_EXTENSION, component="dead_letters"
+            self._store, leg, root=job, stem=STEM, extension=_EXTENSION, component="dead_letters"
         )
         final = FinalObjects(
             self._store,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
@@ -221,7 +222,9 @@ class S3Store(ObjectStore):
             )
         request = {**self._calls.object(key), **made_with, **condition}
         answer = self._calls.call(
-            doing, lambda client: client.put_object(**request, Body=writing.file()), needs=needs
+            doing,
+            lambda client: client.put_object(**request, **_checksum(client, writing), Body=writing.file()),
+            needs=needs,
         )
         return str(answer["ETag"])
 
@@ -297,6 +300,18 @@ class S3Store(ObjectStore):
         request |= {**self._calls.bucket, "Prefix": f"{self._location.prefix}/{prefix}"}
         doing = f"listing of {self._calls.url(prefix)}"
         return self._calls.call(doing, lambda client: client.list_objects_v2(**request), needs=_LIST)
+
+
+def _checksum(client: S3Client, writing: _Writing) -> dict[str, Any]:
+    """Have the store compare what arrives with the sha256 that the manifest will name, where it is known.
+
+    Otherwise botocore would work out a checksum of its own; who has switched that off, for a store that does
+    not know checksums, gets none.
+    """
+    digest = writing.metadata.get(SHA256)
+    if digest is None or getattr(client.meta.config, "request_checksum_calculation", None) == "when_required":
+        return {}
+    return {"ChecksumSHA256": b64encode(bytes.fromhex(digest)).decode()}
 
 
 class _Writing:

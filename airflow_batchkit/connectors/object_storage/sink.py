@@ -32,6 +32,7 @@ from airflow_batchkit.engine.values import Value
 
 if TYPE_CHECKING:
     from airflow_batchkit.connectors.object_storage.verify.published import PublishedCheck
+    from airflow_batchkit.engine.kept_values import KeptValues
     from airflow_batchkit.engine.source import OpenContext
 
 T = TypeVar("T")
@@ -102,6 +103,14 @@ class ObjectStorageSink(Value):
             verify_output=self.verify_output,
             seconds=context.timeouts.batch.total_seconds(),
             log=context.log,
+        )
+
+    def open_values(self, context: OpenContext) -> KeptValues:
+        """Make the place for a checkpoint beside the output; asks nothing of it yet."""
+        from airflow_batchkit.connectors.object_storage.kept_values import ObjectValues
+
+        return ObjectValues(
+            open_store(parse_location(self.url), self.conn_id, context, s3_settings=self.s3_settings)
         )
 
 

@@ -9,6 +9,13 @@ from __future__ import annotations
 
 from airflow_batchkit.testing.contract.sink import OwnedTargetContract, SinkContract, StagedOutputContract
 from airflow_batchkit.testing.contract.source import SourceContract
-from airflow_batchkit.testing.contract.store import StoreContract
+from airflow_batchkit.testing.contract.store import ConditionalStoreContract, StoreContract
 
-__all__ = ["OwnedTargetContract", "SinkContract", "SourceContract", "StagedOutputContract", "StoreContract"]
+__all__ = [
+    "ConditionalStoreContract",
+    "OwnedTargetContract",
+    "SinkContract",
+    "SourceContract",
+    "StagedOutputContract",
+    "StoreContract",
+]

@@ -10,6 +10,7 @@ from typing import TypeAlias
 import pytest
 
 from airflow_batchkit.engine.checkpoint import MAX_BYTES, Checkpoint, CheckpointStore, decode, encode
+from airflow_batchkit.engine.exceptions import CannotResumeError, SupersededError
 
 MakeStore: TypeAlias = Callable[[], CheckpointStore]
 
@@ -85,6 +86,32 @@ class StoreContract:
         store.save("orders.export", "another")
         assert make_store().load("orders.export") == "another"
 
+    def test_next_leg_goes_on(self, make_store: MakeStore) -> None:
+        """Who has loaded what another object saved can replace it, again and again."""
+        make_store().save("orders.export", "first leg")
+        store = make_store()
+        assert store.load("orders.export") == "first leg"
+        store.save("orders.export", "second leg")
+        store.save("orders.export", "second leg, later")
+        assert make_store().load("orders.export") == "second leg, later"
+
+    def test_load_asks_the_place_each_time(self, make_store: MakeStore) -> None:
+        """Nothing is remembered: a leg sees at its next look that its value was removed."""
+        store = make_store()
+        store.save("orders.export", "value")
+        assert store.load("orders.export") == "value"
+        make_store().delete("orders.export")
+        assert store.load("orders.export") is None
+
+    @pytest.mark.parametrize("damaged", ["{", "[]", '"text"', "not JSON", "{}", "null"])
+    def test_damaged_value_comes_back_to_be_refused(self, make_store: MakeStore, damaged: str) -> None:
+        """What is no checkpoint is neither mended nor taken for nothing: a run must not begin anew by it."""
+        make_store().save("orders.export", damaged)
+        loaded = make_store().load("orders.export")
+        assert loaded is not None
+        with pytest.raises(CannotResumeError, match="restart the run"):
+            decode(loaded)
+
     def test_deleting_nothing_is_harmless(self, make_store: MakeStore) -> None:
         """A delete of a key that has no value does nothing."""
         make_store().delete("orders.export")
@@ -95,3 +122,39 @@ class StoreContract:
         assert description, "the description is empty"
         assert "\n" not in description
         assert not re.search(r"://[^/\s]*@", description), "the description holds credentials"
+
+
+class ConditionalStoreContract(StoreContract):
+    """For a store that saves by compare-and-set: of two legs at once, one is superseded."""
+
+    def test_loser_of_two_saves_is_superseded(self, make_store: MakeStore) -> None:
+        """Both loaded the same value; the second to save hears that it is no longer the current leg."""
+        make_store().save("orders.export", "before")
+        winner, loser = make_store(), make_store()
+        winner.load("orders.export")
+        loser.load("orders.export")
+        winner.save("orders.export", "winner")
+        with pytest.raises(SupersededError):
+            loser.save("orders.export", "loser")
+        assert make_store().load("orders.export") == "winner"
+        winner.save("orders.export", "winner, later")
+        assert make_store().load("orders.export") == "winner, later"
+
+    def test_loser_of_two_first_saves_is_superseded(self, make_store: MakeStore) -> None:
+        """Both found nothing; only one makes the first value."""
+        winner, loser = make_store(), make_store()
+        assert winner.load("orders.export") is None
+        assert loser.load("orders.export") is None
+        winner.save("orders.export", "winner")
+        with pytest.raises(SupersededError):
+            loser.save("orders.export", "loser")
+        assert make_store().load("orders.export") == "winner"
+
+    def test_removed_value_is_not_made_again(self, make_store: MakeStore) -> None:
+        """A person removed it: the leg that goes on saving is superseded, not the person."""
+        store = make_store()
+        store.save("orders.export", "value")
+        make_store().delete("orders.export")
+        with pytest.raises(SupersededError):
+            store.save("orders.export", "later value")
+        assert make_store().load("orders.export") is None

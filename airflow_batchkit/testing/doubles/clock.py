@@ -32,6 +32,11 @@ class FakeClock:
         with self._lock:
             self._elapsed += max(0.0, seconds)
 
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock forward, or back: no time passes."""
+        with self._lock:
+            self._start += seconds
+
     def wait(self, seconds: float) -> bool:
         """Let time pass and note it in ``waits``; returns False: nothing else happened."""
         with self._lock:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import platform
 from pathlib import Path
 
 import pytest
 
 from airflow_batchkit.cli.checkpoint_files import (
     checkpoint_at,
+    checkpoint_beside,
     checkpoint_of_copy,
     default_folder,
     read_file,
     saved_in,
 )
 from airflow_batchkit.cli.urls import parse
+from airflow_batchkit.connectors.iterable import IterableSource
+from airflow_batchkit.connectors.object_storage import ObjectStorageSink
 from airflow_batchkit.engine.checkpoint import Checkpoint, encode
 from airflow_batchkit.engine.exceptions import CannotResumeError, PermanentError, TransientError
+from airflow_batchkit.engine.job import Job
+from airflow_batchkit.testing.doubles import NoConnections
 
 SOURCE = parse("elasticsearch+http://localhost:9200/orders")
 SINK = parse("s3://lake/raw/orders")
@@ -99,3 +107,20 @@ def test_damaged_file_is_refused(tmp_path: Path) -> None:
 def test_folder_that_does_not_exist_holds_nothing(tmp_path: Path) -> None:
     """Before the first copy there is no folder, and that is no error."""
     assert saved_in(tmp_path / "none") == []
+
+
+def test_checkpoint_beside_the_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One key and one lock per target, whoever asks; the holder is this machine's folder of locks."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    job = Job(
+        name="j",
+        source=IterableSource(records=list),
+        sink=ObjectStorageSink(url=f"file://{tmp_path}/out"),
+    )
+    first, second = (checkpoint_beside(job, NoConnections(), logging.getLogger("t")) for _ in range(2))
+    assert (first.key, first.name) == ("run", second.name)
+    assert first.holder == f"batchkit on {platform.node()} ({tmp_path}/state/airflow-batchkit/checkpoints)"
+    assert first.read() is None
+    said = rf"\({os.getpid()}\) .*file://{tmp_path}/out"
+    with first.held(), pytest.raises(TransientError, match=said), second.held():
+        pass

@@ -116,3 +116,53 @@ def test_clear_takes_several_and_damaged_ones(folder: Path) -> None:
 def test_clear_without_saying_what_is_refused() -> None:
     """`clear` alone never means "everything"."""
     assert run("clear", "--yes").exit_code == 2
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> str:
+    """Give the URL of an output with an unfinished run's checkpoint, and one that is damaged, beside it."""
+    place = tmp_path / "out" / "_batchkit"
+    place.mkdir(parents=True)
+    checkpoint = Checkpoint(
+        run="run-t",
+        token="0" * 16,
+        generation="abcd1234",
+        started_at=1.0,
+        saved_at=time.time() - 2 * DAY,
+        counts=Counts(read=77),
+    )
+    (place / "checkpoint-run.json").write_text(encode(checkpoint))
+    (place / "checkpoint-torn.json").write_text("{")
+    (place / "owner.json").write_text("{}")
+    return f"file://{tmp_path}/out"
+
+
+def test_what_lies_at_a_target_is_listed_shown_and_removed(target: str, tmp_path: Path) -> None:
+    """By the URL of the output; the owner record and the output are left alone."""
+    listed = run("list", "--target", target).output.splitlines()
+    assert [line.split()[0] for line in listed] == ["JOB", "run", "torn"]
+    assert "run-t" in listed[1]
+    assert listed[1].endswith("2 d")
+    assert json.loads(run("show", "run", "--target", target).output)["counts"]["read"] == 77
+    assert "removed 1" in run("clear", "run", "--target", target, "--yes").output
+    assert "removed 1" in run("clear", "--target", target, "--older-than", "7d", "--yes").output
+    assert f"no checkpoints in {target}/_batchkit" in run("list", "--target", target).output
+    assert (tmp_path / "out" / "_batchkit" / "owner.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("show", "--target", "{}/nothing"), UsageError, "no checkpoints in file://"),
+        (("show", "missing", "--target", "{}"), UsageError, "no checkpoint 'missing' in file://"),
+        (("list", "--target", "elasticsearch+http://h:9200/i"), UsageError, "elasticsearch"),
+        (("list", "--target", "{}", "--checkpoint", "f"), SystemExit, "give either"),
+    ],
+)
+def test_mistaken_targets_are_one_line(
+    target: str, arguments: tuple[str, ...], error: type[BaseException], message: str
+) -> None:
+    """What is not there, cannot be there, or contradicts itself."""
+    result = run(*(argument.format(target) for argument in arguments))
+    assert isinstance(result.exception, error)
+    assert message in (result.output if error is SystemExit else str(result.exception))

@@ -10,7 +10,7 @@ import pytest
 from typing_extensions import override
 
 from airflow_batchkit.cli.checkpoint_files import CheckpointFile, checkpoint_at
-from airflow_batchkit.cli.legs import identity_of, run_legs, say_how_to_go_on
+from airflow_batchkit.cli.legs import identity_of, job_of_run, run_legs, say_how_to_go_on
 from airflow_batchkit.connectors.iterable import IterableSource
 from airflow_batchkit.connectors.object_storage import DeadLetters, ObjectStorageSink
 from airflow_batchkit.engine.checkpoint import Budget, Checkpoint, Counts, encode
@@ -176,3 +176,21 @@ def test_the_command_that_goes_on_does_not_restart(
         capsys.readouterr().err
         == "batchkit: stopped by SIGTERM; to go on: batchkit run 'my dags.py' export\n"
     )
+
+
+def test_a_run_that_begins_is_named_by_who_names_it(file: CheckpointFile) -> None:
+    """A made-up name is one by which others may go on; a given one keeps its clear marker."""
+    assert identity_of(file, job(), restart=False).nameless is True
+    named = identity_of(file, job(), restart=False, run="r2", clear_marker="3")
+    assert (named.run, named.clear_marker, named.nameless) == ("r2", "3", False)
+
+
+@pytest.mark.parametrize(("status", "name"), [("running", "shop.export"), ("completed", "orders")])
+def test_an_unfinished_run_keeps_its_job(file: CheckpointFile, status: str, name: str) -> None:
+    """What goes on with Airflow's run has its name at the target; what begins has its own."""
+    assert job_of_run(file, job()).name == "orders"
+    checkpoint = Checkpoint(
+        job="shop.export", run="r1", token="0" * 16, generation="g", started_at=0.0, status=status
+    )
+    file.path.write_text(encode(checkpoint))
+    assert job_of_run(file, job()).name == name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +14,6 @@ from airflow_batchkit.engine.policies import ErrorBudget, RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 CONTEXT = click.Context(click.Command("copy"))
 OPTION = click.Option(["--option"])
@@ -113,3 +113,12 @@ def test_mistaken_value_is_refused_in_one_line(callback: Callable[..., Any], tex
     with pytest.raises(click.BadParameter) as caught:
         read(callback, text)
     assert "\n" not in caught.value.format_message()
+
+
+def test_where_progress_is_kept(tmp_path: Path) -> None:
+    """The one word means beside the output; everything else is a file, and no folder."""
+    assert read(options.checkpoint, None) is None
+    assert read(options.checkpoint, "target") == "target"
+    assert read(options.checkpoint, "./target") == Path("target")
+    with pytest.raises(click.BadParameter, match="is a folder; name a file, or write: target"):
+        read(options.checkpoint, str(tmp_path))

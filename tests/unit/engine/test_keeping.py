@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from airflow_batchkit.engine.checkpoint import Checkpoint, encode
 from airflow_batchkit.engine.exceptions import CannotResumeError, SupersededError, TransientError
+from airflow_batchkit.engine.job import RunIdentity
 from airflow_batchkit.engine.keeping import CheckpointKeeper
+from airflow_batchkit.engine.resumption import decide
 from airflow_batchkit.engine.stop import Stop
 from airflow_batchkit.engine.writing import Retrying
 from airflow_batchkit.testing.doubles import FakeClock, MemoryStore
@@ -127,6 +130,57 @@ def test_a_damaged_checkpoint_is_absent_only_for_who_begins_anew() -> None:
     assert desk.keeper.load(ignore_damage=True) is None
     with pytest.raises(CannotResumeError):
         desk.keeper.load()
+
+
+DAMAGED = [
+    "{",
+    "not JSON",
+    "[1, 2]",
+    encode(checkpoint("a"))[:-20],
+    encode(checkpoint("a")).replace('"r"', '"x"'),
+]
+
+
+@pytest.mark.parametrize("damaged", DAMAGED)
+def test_damage_is_refused_by_its_name(damaged: str) -> None:
+    """Not JSON, another JSON, cut off, edited: the line names the key, the store and the way out."""
+    desk = Desk()
+    desk.store.values["key"] = damaged
+    with pytest.raises(CannotResumeError, match=r"^the checkpoint 'key' in memory: .* restart the run"):
+        desk.keeper.load()
+    with pytest.raises(CannotResumeError, match="'key' in memory was changed while the run went on"):
+        desk.keeper.save(desk.mine)
+    assert desk.store.values["key"] == damaged
+
+
+def test_a_newer_format_is_refused_by_its_name() -> None:
+    """A newer version of the package wrote it: upgrade, or restart."""
+    desk = Desk()
+    newer = checkpoint("a")
+    newer.schema = 99
+    desk.store.values["key"] = encode(newer)
+    with pytest.raises(
+        CannotResumeError, match=r"'key' in memory: .*format 99.*upgrade the package, or restart"
+    ):
+        desk.keeper.load()
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+def test_a_jump_of_the_clock_changes_nothing(jump: float) -> None:
+    """A save is due after a second that passed, whatever the wall clock says; its age is never negative."""
+    desk = Desk()
+    desk.clock.jump(jump)
+    assert desk.save_if_due() is False
+    desk.clock.advance(1.1)
+    assert desk.save_if_due() is True
+    desk.clock.jump(-2 * jump)
+    assert desk.save_if_due() is False
+    found = desk.keeper.load()
+    assert found is not None
+    again = decide(
+        found, RunIdentity(run="r", max_checkpoint_age=timedelta(hours=3)), mode="real", now=desk.clock.time()
+    )
+    assert again.action == "resume"
 
 
 def test_a_store_that_fails_for_a_while_is_asked_again() -> None:

@@ -17,7 +17,7 @@ def resident():
 settle_process()
 bytearray(30_000_000)  # glibc would raise its threshold to this, and keep what is freed below it
 before = resident()
-buffers = [bytearray(b"x") * 4_000_000 for _ in range(25)]
+buffers = [bytearray(b"x") * 1_000_000 for _ in range(100)]
 buffers = buffers[-1:]
 print(resident() - before)
 """
@@ -31,3 +31,26 @@ def test_freed_buffers_do_not_stay_with_the_process() -> None:
     )
 
     assert int(done.stdout) < 20
+
+
+FREEZING = """
+import gc
+from airflow_batchkit.engine.memory import freeze_what_stays, settle_process
+
+freeze_what_stays()
+print(gc.get_freeze_count())
+settle_process()
+freeze_what_stays()
+print(gc.get_freeze_count())
+"""
+
+
+def test_only_a_process_that_is_ours_is_frozen() -> None:
+    """A pipeline in somebody else's process leaves the garbage collector as it is."""
+    done = subprocess.run(
+        [sys.executable, "-c", FREEZING], capture_output=True, text=True, timeout=60, check=True
+    )
+
+    before, after = map(int, done.stdout.split())
+    assert before == 0
+    assert after > 1_000

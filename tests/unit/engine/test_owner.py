@@ -29,6 +29,7 @@ def record(
     lease_until: float = NOW + 60,
     given_up: bool = False,
     untidy: tuple[str, ...] = (),
+    holder: str = "",
 ) -> OwnerRecord:
     """Make what lies at the target."""
     return OwnerRecord(
@@ -39,6 +40,7 @@ def record(
         lease_until=lease_until,
         released=given_up,
         host="worker-7",
+        holder=holder,
         untidy=untidy,
     )
 
@@ -53,13 +55,30 @@ def record(
         (record(run="run-2", number=2), Verdict.HELD),
         (record(run="run-2", number=2, lease_until=NOW), Verdict.GIVEN_UP),
         (record(run="run-2", number=2, given_up=True), Verdict.GIVEN_UP),
+        (record(number=2, holder="Airflow"), Verdict.HELD),
+        (record(number=2, holder="Airflow", lease_until=NOW), Verdict.GIVEN_UP),
+        (record(number=2, holder="Airflow", given_up=True), Verdict.GIVEN_UP),
         (record(job="other", number=2), Verdict.OTHER_JOB),
         (record(job="other", number=2, lease_until=0, given_up=True), Verdict.OTHER_JOB),
     ],
 )
 def test_verdicts(found: OwnerRecord | None, verdict: Verdict) -> None:
-    """Same run: at once; other run: once the lease is over or given back; other job: never by itself."""
+    """Same run: at once; other run, or other hands: once given up; other job: never by itself."""
     assert decide(found, leg("1"), now=NOW) is verdict
+
+
+def test_the_same_holder_takes_over_at_once() -> None:
+    """Who sees to it that there is one leg at a time knows that the older one is dead."""
+    newer = leg("1", holder="Airflow")
+    assert decide(record(number=2, holder="Airflow"), newer, now=NOW) is Verdict.SAME_RUN
+    assert decide(record(number=2), newer, now=NOW) is Verdict.HELD
+
+
+def test_a_run_that_another_job_began_takes_its_target_along() -> None:
+    """Only for the leg that goes on with that job's run; the record then names the newer job."""
+    found = record(job="copy a b", run="run-1", number=2, given_up=True)
+    assert decide(found, leg("1", former_job="copy a b"), now=NOW) is Verdict.SAME_RUN
+    assert claimed(found, leg("1", former_job="copy a b"), now=NOW, host="h").job == "job"
 
 
 def refuse_over(found: OwnerRecord | None) -> None:
@@ -72,6 +91,12 @@ def test_live_run_is_named_with_the_time_to_wait() -> None:
     with pytest.raises(TargetHeldError, match=r"run-2 .* on worker-7\) for 60 s more") as held:
         refuse_over(record(run="run-2", number=2))
     assert held.value.retry_after == 60
+
+
+def test_other_hands_are_named() -> None:
+    """Who is refused reads who started the leg that has the target."""
+    with pytest.raises(TargetHeldError, match=r"on worker-7, started by Airflow\) for 60 s more"):
+        refuse_over(record(number=2, holder="Airflow"))
 
 
 def test_other_job_is_refused_with_the_way_out() -> None:

@@ -12,6 +12,7 @@ from airflow_batchkit.engine.exceptions import (
     StoppedError,
     TransientError,
 )
+from airflow_batchkit.engine.job import RunIdentity
 from airflow_batchkit.engine.policies import BatchRetry
 from airflow_batchkit.testing.doubles import FakeClock, MemorySource, made_up_records
 from tests.support.legs import KEY, HurryingClock, Recorder, World, at
@@ -123,3 +124,44 @@ def test_a_store_that_stays_away_ends_the_leg_before_more_is_done() -> None:
 
     assert world.target.script.calls("write") == 1
     assert world.stood.counts.read == 0
+
+
+def test_little_is_in_flight_while_the_store_is_away() -> None:
+    """A sink that may be ahead of the checkpoint is ahead by a few batches only; the next leg goes on."""
+    world = World({"a": made_up_records(1_000)}, clock=HurryingClock())
+    world.store.script.fail("save", TransientError("503"), at=2, times=4)
+
+    with pytest.raises(StoppedError, match="503"):
+        world.run()
+    assert world.target.script.calls("write") <= 12
+
+    assert world.run_to_end().legs == 2
+    assert world.ids == [record.id for record in made_up_records(1_000)]
+
+
+def test_a_run_that_a_copy_began_goes_on_under_another_name() -> None:
+    """The run keeps its staging and its first name; the job and the second name are those of who went on."""
+    world = World(clock=HurryingClock(), batch_retry=ONCE)
+    world.target.script.fail("write", TransientError("503"), at=3)
+    with pytest.raises(StoppedError):
+        world.run(world.job(name="copy a b"), identity=RunIdentity(run="20260101-7", nameless=True))
+    assert world.stood.alias == ""
+
+    mine = RunIdentity(run="daily-1", clear_marker="1", when_cleared="restart")
+    report = world.run(identity=mine)
+    assert report.legs == 2
+    assert world.ids == [record.id for record in made_up_records(45)]
+    assert (world.stood.job, world.stood.run, world.stood.alias) == ("job", "20260101-7", "daily-1")
+
+    assert world.run(identity=mine) == report
+    assert world.run(identity=RunIdentity(run="daily-2", clear_marker="1")).run == "daily-2"
+
+
+def test_a_run_that_a_copy_began_for_other_work_is_refused() -> None:
+    """Only the same work goes on; the refusal names what differs."""
+    world = World(clock=HurryingClock(), batch_retry=ONCE)
+    world.target.script.fail("write", TransientError("503"), at=3)
+    with pytest.raises(StoppedError):
+        world.run(identity=RunIdentity(run="20260101-7", nameless=True))
+    with pytest.raises(CannotResumeError, match="changed since the checkpoint: transform"):
+        world.run(world.job(transform=dict), identity=RunIdentity(run="daily-1"))

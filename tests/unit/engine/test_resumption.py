@@ -45,6 +45,29 @@ def identity(**changes: Any) -> RunIdentity:
 @pytest.mark.parametrize(
     ("checkpoint", "asked", "action", "words"),
     [
+        pytest.param({"alias": "run-0"}, {"run": "run-0"}, "resume", "resumes", id="by its second name"),
+        pytest.param({"alias": "run-0"}, {"run": "run-9"}, "begin", "another run", id="by neither name"),
+        pytest.param(
+            {"alias": "", "job": "copy a b", "clear_marker": ""},
+            {"run": "run-9", "when_cleared": "restart"},
+            "resume",
+            "of the run run-1 that 'copy a b' began",
+            id="a copy's run goes on by another name",
+        ),
+        pytest.param(
+            {"alias": "", "status": "completed"},
+            {"run": "run-9"},
+            "begin",
+            "another run",
+            id="copy completed",
+        ),
+        pytest.param(
+            {"alias": "run-9", "status": "completed"},
+            {"run": "run-9"},
+            "done",
+            "complete",
+            id="taken over, done",
+        ),
         pytest.param(None, {}, "begin", "no checkpoint", id="nothing stored"),
         pytest.param(None, {"restart": True}, "begin", "no checkpoint", id="nothing stored, restart"),
         pytest.param({}, {}, "resume", "after 1,234 records (leg 4)", id="retry"),

@@ -39,6 +39,8 @@ def api_error(status: int | None, detail: dict[str, Any] | None = None) -> Excep
         (api_error(410, ARCHIVED), SupersededError),
         (api_error(404, {"detail": "Not Found"}), TransientError),
         (api_error(409, {"detail": "busy"}), TransientError),
+        (api_error(413, {"detail": "too large"}), PermanentError),
+        (api_error(507, {"detail": "full"}), TransientError),
         (api_error(500), TransientError),
         (api_error(503, {"detail": "starting"}), TransientError),
         (api_error(None), TransientError),

@@ -97,6 +97,13 @@ class Declared(Generic[HeadType]):
     ) -> None:
         self._file.close()
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The head as it is written, with what this version does not know."""
+        self._file.seek(0)
+        lines = head_lines(self._file).rstrip().rstrip(b",")
+        return msgspec.json.decode(lines + b"}", type=dict[str, Any])
+
     def parts(self, findings: Findings | None = None) -> Iterator[Part]:
         """Give the parts that can be read: those whose names this package gives, each once.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from airflow_batchkit.connectors.object_storage.dead_letters import LETTERS
+from airflow_batchkit.connectors.object_storage.letters_files import LETTERS
 from airflow_batchkit.connectors.object_storage.locations import check_key
 from airflow_batchkit.connectors.object_storage.patience import in_order, patiently
 from airflow_batchkit.connectors.object_storage.store import MissingObjectError

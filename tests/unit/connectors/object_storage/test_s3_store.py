@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from base64 import b64decode
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
+from airflow_batchkit.connectors.object_storage.locations import parse_location
+from airflow_batchkit.connectors.object_storage.s3_store import S3Store
 from airflow_batchkit.connectors.object_storage.store import (
     SHA256,
     Condition,
@@ -101,16 +103,28 @@ def test_answers_are_classed(place: Place, fault: Fault, kind: type[Exception], 
     assert "\n" not in str(raised.value)
 
 
-def test_store_gets_the_sha256_to_compare_with(place: Place) -> None:
-    """What the manifest will say of an object is what the store has compared its bytes with."""
+@pytest.mark.parametrize("switched_off", [False, True])
+def test_store_gets_the_sha256_to_compare_with(
+    place: Place, switched_off: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store compares what arrives with what the manifest will say, unless checksums are switched off."""
+    if switched_off:
+        monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
     digest = hashlib.sha256(b"x")
-    with broken(place, lambda _method, _path: None) as store:
+    sent: list[bytes | str | None] = []
+
+    def note(request: Any, **_: Any) -> None:
+        sent.append(request.headers.get("x-amz-checksum-sha256"))
+
+    def connect() -> Any:
+        client = place.connections.client("s3", "", timeouts=Timeouts())
+        client.meta.events.register("before-send.s3.PutObject", note)
+        return client
+
+    with closing(S3Store(parse_location(place.url), connect, log=logging.getLogger(__name__))) as store:
         store.put("part-1", b"x", metadata={SHA256: digest.hexdigest()})
-        where = store.location
-    client = place.connections.client("s3", "", timeouts=Timeouts())
-    with closing(client):
-        head = client.head_object(Bucket=where.bucket, Key=f"{where.prefix}/part-1", ChecksumMode="ENABLED")
-    assert b64decode(head["ChecksumSHA256"]) == digest.digest()
+        assert store.head("part-1").size == 1
+    assert sent == [None if switched_off else b64encode(digest.digest())]
 
 
 def test_store_says_how_long_to_wait(place: Place) -> None:

@@ -226,7 +226,7 @@ def test_usage_errors_come_before_any_work(bench: Bench) -> None:
         bench.leg(when_cleared="maybe")
     with pytest.raises(AirflowFailException, match="no place to keep them"):
         bench.leg(error_budget=ErrorBudget(max_dead_letters=3))
-    with pytest.raises(AirflowFailException, match="checkpoint_store='target'"):
+    with pytest.raises(AirflowFailException, match="can keep no checkpoint beside its output"):
         bench.leg(checkpoint_store="target")
     with pytest.raises(AirflowFailException, match="local='perhaps'"):
         bench.leg(local="perhaps")

@@ -119,8 +119,11 @@ class FileStore(ObjectStore):
         path = self._path(key)
         with file_errors(f"look at {path}"):
             size = path.stat().st_size
-            sidecar = _sidecar(path)
-            metadata = msgspec.json.decode(sidecar.read_bytes()) if sidecar.exists() else {}
+            try:
+                metadata = msgspec.json.decode(_sidecar(path).read_bytes())
+            except FileNotFoundError:
+                path.stat()  # it never had any, or was deleted just now, which makes it missing
+                metadata = {}
         return Head(size=size, metadata=metadata)
 
     @override

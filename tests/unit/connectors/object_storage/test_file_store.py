@@ -14,7 +14,12 @@ import pytest
 from airflow_batchkit.connectors.object_storage import file_store
 from airflow_batchkit.connectors.object_storage.file_store import FileStore
 from airflow_batchkit.connectors.object_storage.locations import Location
-from airflow_batchkit.connectors.object_storage.store import SHA256, Condition, ConflictError
+from airflow_batchkit.connectors.object_storage.store import (
+    SHA256,
+    Condition,
+    ConflictError,
+    MissingObjectError,
+)
 from airflow_batchkit.engine.exceptions import PermanentError, TransientError, UsageError
 
 
@@ -65,6 +70,22 @@ def test_errors_of_the_system_say_what_to_do(
         store.put("part", b"x")
     assert "/out/part" in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_what_is_deleted_while_it_is_looked_at_is_missing(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An object whose deletion comes between its size and its metadata is gone, not without metadata."""
+    store.put("part", b"x", metadata={SHA256: "0"})
+    read_bytes = Path.read_bytes
+
+    def delete_first(path: Path) -> bytes:
+        store.delete(["part"])
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", delete_first)
+    with pytest.raises(MissingObjectError):
+        store.head("part")
 
 
 def test_path_through_a_file_is_refused(store: FileStore, tmp_path: Path) -> None:

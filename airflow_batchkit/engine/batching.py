@@ -61,6 +61,7 @@ class Batch:
 
     :param key: names the batch in this leg.
     :param writer: the sink's side of it.
+    :param after: the cursor that its window was read after.
     :param counts: what became of its records; final once :attr:`durable`.
     :param rejected: records given up so far; kept only until the dead letters are durable.
     :param records: records taken from the source.
@@ -71,6 +72,7 @@ class Batch:
 
     key: BatchKey
     writer: BatchWriter
+    after: Cursor | None = None
     counts: Counts = field(default_factory=lambda: Counts(batches=1))
     rejected: list[Rejection] = field(default_factory=list)
     records: int = 0

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import msgspec
 
-from airflow_batchkit.engine.types import Record
+from airflow_batchkit.engine.types import Record, on_one_line
 
 if TYPE_CHECKING:
     from airflow_batchkit.engine.sink import BatchKey, Leg, Publication
     from airflow_batchkit.engine.source import OpenContext
-    from airflow_batchkit.engine.types import Rejection
+    from airflow_batchkit.engine.types import Cursor, Rejection
 
 MAX_MESSAGE = 2_000
 MAX_STACK_TRACE = 8_000
@@ -28,6 +28,7 @@ class DeadLetter(msgspec.Struct, kw_only=True, omit_defaults=True):
     :param token: which leg.
     :param partition: name of the partition the record came from.
     :param batch: number of the batch, per leg and partition.
+    :param cursor: its window was read after this; None at the beginning of the partition.
     :param id: the record's identity in its source.
     :param index: its index where the source is more than one.
     :param routing: its routing value where one is set.
@@ -49,6 +50,7 @@ class DeadLetter(msgspec.Struct, kw_only=True, omit_defaults=True):
     token: str
     partition: str
     batch: int
+    cursor: dict[str, Any] | None = None
     id: str
     index: str | None = None
     routing: str | None = None
@@ -81,8 +83,19 @@ def bounded(text: str, limit: int) -> str:
     return f"{text[:half]}\n… {len(text) - limit:,} characters left out …\n{text[-half:]}"
 
 
-def envelope(rejection: Rejection, *, leg: Leg, key: BatchKey, at: float | None = None) -> DeadLetter:
-    """Wrap a rejected record for storing."""
+def envelope(
+    rejection: Rejection,
+    *,
+    leg: Leg,
+    key: BatchKey,
+    cursor: Cursor | None = None,
+    at: float | None = None,
+) -> DeadLetter:
+    """Wrap a rejected record for storing.
+
+    :param cursor: after which its window was read.
+    :param at: when it was given up. Default: now.
+    """
     record = rejection.record
     letter = DeadLetter(
         job=leg.job,
@@ -91,6 +104,7 @@ def envelope(rejection: Rejection, *, leg: Leg, key: BatchKey, at: float | None 
         token=leg.token,
         partition=leg.partitions[key.partition],
         batch=key.number,
+        cursor=None if cursor is None else dict(cursor),
         id=record.id,
         index=record.index,
         routing=record.routing,
@@ -101,19 +115,9 @@ def envelope(rejection: Rejection, *, leg: Leg, key: BatchKey, at: float | None 
         message=bounded(rejection.message, MAX_MESSAGE),
         stack_trace=bounded(rejection.stack_trace, MAX_STACK_TRACE),
         at=time.time() if at is None else at,
-        record=msgspec.Raw(_one_line(bytes(record.body))),
+        record=msgspec.Raw(on_one_line(bytes(record.body))),
     )
     return _again(letter, record.letter) if isinstance(record, ReplayedRecord) else letter
-
-
-def _one_line(body: bytes) -> bytes:
-    """Take white space with line breaks out of a body, which else stays as it is: a letter is one line."""
-    if b"\n" not in body and b"\r" not in body:
-        return body
-    try:
-        return msgspec.json.format(body, indent=-1)
-    except (msgspec.DecodeError, RecursionError):
-        return body.translate(None, b"\r\n")  # inside strings line breaks are always escaped
 
 
 def _again(letter: DeadLetter, before: DeadLetter) -> DeadLetter:
@@ -125,6 +129,7 @@ def _again(letter: DeadLetter, before: DeadLetter) -> DeadLetter:
         token=before.token,
         partition=before.partition,
         batch=before.batch,
+        cursor=before.cursor,
         first_at=before.at if before.first_at is None else before.first_at,
         replays=before.replays + 1,
     )

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from airflow_batchkit.engine.writing import Outcome
 
 _POLL_SECONDS = 0.1
+_BUDGET_WARNINGS = (0.5, 0.8)
 _GRACE_SECONDS = 1.5  # SIGKILL may follow a SIGTERM after 5 s: what is in flight gets a part of that
 _RENEW_SECONDS = 10.0  # the sink knows its lease; it only has to be asked, also while no window ends
 
@@ -82,6 +83,7 @@ class Loop:
         )
         self._moved = False
         self._unsaved = False
+        self._budget_warned = 0.0
         self._renewed_at = around.clock.monotonic()
 
     def run(self) -> None:
@@ -138,7 +140,7 @@ class Loop:
         batch = lane.draft
         if batch is None:
             key = lane.next_key()
-            batch = lane.draft = Batch(key, self._opened.sink.begin(key))
+            batch = lane.draft = Batch(key, self._opened.sink.begin(key), lane.read_cursor)
         result = self._stages.transform(part.records, between=self._between_records)
         batch.writer.add(result.produced)
         batch.take(part, result)
@@ -213,14 +215,25 @@ class Loop:
         if self._job.local:
             return
         counts, budget = self._checkpoint.counts, self._checkpoint.budget
-        exceeded = self._job.error_budget.exceeded(
-            dead_lettered=counts.dead_lettered - budget.dead_lettered, read=counts.read - budget.read
-        )
+        period = {
+            "dead_lettered": counts.dead_lettered - budget.dead_lettered,
+            "read": counts.read - budget.read,
+        }
+        exceeded = self._job.error_budget.exceeded(**period)
         if exceeded is None:
+            self._warn_of_budget(self._job.error_budget.used(**period), period["dead_lettered"])
             return
         top = ", ".join(f"{name} × {count:,}" for name, count in list(self._checkpoint.errors.items())[:3])
         budget.exceeded = f"error budget exceeded: {exceeded}; most frequent: {top}"
         raise ErrorBudgetExceededError(f"{budget.exceeded}; a clear of the task opens a new budget period")
+
+    def _warn_of_budget(self, used: float, dead_lettered: int) -> None:
+        reached = max((level for level in _BUDGET_WARNINGS if used >= level), default=0.0)
+        if reached > self._budget_warned:
+            self._around.log.warning(
+                "%.0f%% of the error budget is used: %s dead letters", used * 100, f"{dead_lettered:,}"
+            )
+            self._budget_warned = reached
 
     # waiting and stopping
 

@@ -32,6 +32,18 @@ class Record(msgspec.Struct, gc=False):
     version: int | None = None
 
 
+def on_one_line(body: bytes) -> bytes:
+    """Take the line breaks between a body's tokens out; a body without any stays as it is, byte for byte."""
+    if b"\n" not in body and b"\r" not in body:
+        return body
+    try:
+        return msgspec.json.format(body, indent=-1)
+    except (msgspec.DecodeError, RecursionError):
+        # Half a surrogate pair, or very deep nesting. Inside a JSON string line breaks are always escaped, so
+        # the bare ones are white space between tokens and can simply go.
+        return body.translate(None, b"\r\n")
+
+
 _RECORD_OVERHEAD = 16  # braces, separators and the "_id" key that a record costs besides id and body
 
 

@@ -207,7 +207,7 @@ class Writers:
         batch.counts.skipped += result.skipped
         batch.counts.dead_lettered_by_sink += len(result.rejected)
         letters = [
-            envelope(rejection, leg=self._leg, key=batch.key)
+            envelope(rejection, leg=self._leg, key=batch.key, cursor=batch.after)
             for rejection in (*batch.rejected, *result.rejected)
         ]
         batch.rejected.clear()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from airflow_batchkit.engine.types import Body, Record
+from airflow_batchkit.engine.types import Body, Record, on_one_line
 
 FORMAT = "ndjson"
 FORMAT_VERSION = 1
@@ -81,22 +81,11 @@ def _usual_fields(bodies: Sequence[Body]) -> list[bytes] | None:
 
 
 def _line(identity: bytes, raw: Body) -> bytes:
-    body = bytes(raw).strip(_WHITE_SPACE)
-    if b"\n" in body or b"\r" in body:
-        body = _compact(body)
+    body = on_one_line(bytes(raw).strip(_WHITE_SPACE))
     if _holds_reserved_name(body):
         return b'{"_id":%b,"_source":%b}\n' % (identity, body)
     fields = body[1:].lstrip(_WHITE_SPACE)
     return b'{"_id":%b}\n' % identity if fields == b"}" else b'{"_id":%b,%b\n' % (identity, fields)
-
-
-def _compact(body: bytes) -> bytes:
-    try:
-        return msgspec.json.format(body, indent=-1)
-    except (msgspec.DecodeError, RecursionError):
-        # Half a surrogate pair, or very deep nesting. Inside a JSON string line breaks are always escaped, so
-        # the bare ones are white space between tokens and can simply go.
-        return body.translate(None, b"\r\n")
 
 
 def _holds_reserved_name(body: bytes) -> bool:

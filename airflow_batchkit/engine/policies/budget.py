@@ -47,6 +47,19 @@ class ErrorBudget(Value):
         """Whether a single dead letter can pass at all (then there must be a place to keep it)."""
         return bool(self.max_dead_letters) or self.max_fraction is not None
 
+    def used(self, *, dead_lettered: int, read: int) -> float:
+        """Return which part of the budget is used up, 1.0 where a limit is just kept.
+
+        :param dead_lettered: records given up in this budget period.
+        :param read: records read in this budget period.
+        """
+        parts = [0.0]
+        if self.max_dead_letters:
+            parts.append(dead_lettered / self.max_dead_letters)
+        if self.max_fraction is not None and read >= self.min_sample:
+            parts.append(dead_lettered / (self.max_fraction * read))
+        return max(parts)
+
     def exceeded(self, *, dead_lettered: int, read: int) -> str | None:
         """Say which limit is exceeded, None while the run may go on.
 

@@ -43,6 +43,39 @@ def test_the_eleventh_dead_letter_fails_the_run_and_is_kept() -> None:
     assert sum(len(letters) for letters in world.box.staged.values()) >= 11
 
 
+def test_half_and_four_fifths_of_the_budget_are_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Somebody who watches learns in time that the budget runs out, once at 50 % and once at 80 %."""
+    world = World(
+        {"a": made_up_records(20)},
+        transform=odd_fails,
+        batch=BatchPolicy(max_records=2),
+        sink={"idempotent": False},
+        error_budget=ErrorBudget(max_dead_letters=10),
+    )
+    world.run(world.job(dead_letters=world.letters))
+
+    said = [record.getMessage() for record in caplog.records if "error budget" in record.getMessage()]
+    assert said == [
+        "50% of the error budget is used: 5 dead letters",
+        "80% of the error budget is used: 8 dead letters",
+    ]
+
+
+def test_a_letter_says_where_its_window_began() -> None:
+    """From the cursor in a letter a person finds the stretch of the source that it came from."""
+    world = World(
+        {"a": made_up_records(4)},
+        transform=odd_fails,
+        batch=BatchPolicy(max_records=2),
+        error_budget=ErrorBudget(max_dead_letters=4),
+    )
+    world.run(world.job(dead_letters=world.letters))
+
+    first, second = world.box.settled
+    assert first.cursor is None
+    assert second.cursor is not None
+
+
 def test_a_retry_does_not_fill_the_budget_again_and_a_clear_does() -> None:
     """Airflow's retry fails at once, opening nothing; a person's clear opens a new period and goes on."""
     world = World(

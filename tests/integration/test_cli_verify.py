@@ -201,7 +201,7 @@ def test_ctrl_c_twice_ends_at_once(s3_server: S3Server, bucket: str) -> None:
 
 
 def test_memory_is_flat(request: pytest.FixtureRequest) -> None:
-    """A million ids take at most a tenth more memory than as many as fill all buffers."""
+    """Eight times as many ids take no more memory, but for what the allocator varies by from run to run."""
     place = make_place("file", request)
 
     def peak_mb(count: int) -> float:
@@ -219,6 +219,7 @@ def test_memory_is_flat(request: pytest.FixtureRequest) -> None:
         assert found is not None
         return int(found[1]) / 1024
 
-    few, many = peak_mb(250_000), peak_mb(1_000_000)
+    few, many = peak_mb(250_000), peak_mb(2_000_000)
 
-    assert many <= few * 1.1, (few, many)
+    # Kept in memory, the ids would take 14 MB more even as bare hashes, and 100 MB as a set.
+    assert many <= few + 7, (few, many)

@@ -8,10 +8,11 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python;
 	if $$python -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
 	then echo $$python; break; fi; done)
 BIN := .venv/bin
+TESTS_AT_ONCE ?= 2
 INSTALLED := .venv/.installed
 PACKAGE := --editable ".[postgres,zstd]" --group dev
 
-.PHONY: help setup demo compose test bench check format constraints clean
+.PHONY: help setup demo compose test faults soak bench check format constraints clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,7 +40,13 @@ compose: ## Start Airflow, Elasticsearch and an S3 store with sample orders in D
 	@echo "Airflow: http://localhost:8080, user admin, password AIRFLOW_ADMIN_PASSWORD in .env"
 
 test: setup ## Run all tests, on the real servers that they need
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder
+
+faults: setup ## Show every fault survived, in wide sweeps; writes the counts in docs/reliability.md
+	@$(BIN)/python -m tests.support.fault_report
+
+soak: setup ## Kill and break hundreds of random runs; writes the counts in docs/reliability.md
+	@$(BIN)/python -m tests.support.soak
 
 bench: setup ## Measure the export beside its peers; writes the numbers in docs/performance.md
 	@$(BIN)/python -m benchmarks

@@ -27,6 +27,18 @@ if TYPE_CHECKING:
 
 
 prepare_environment()
+_SLOW_FIRST = ("faults", "integration")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the folders of long tests: the short ones then fill up both processes evenly."""
+
+    def place(item: pytest.Item) -> int:
+        folders = item.path.parts
+        return next((n for n, name in enumerate(_SLOW_FIRST) if name in folders), len(_SLOW_FIRST))
+
+    items.sort(key=place)
 
 
 def _started(server: ElasticsearchServer) -> ElasticsearchServer:

@@ -17,6 +17,7 @@ from airflow_batchkit.cli.checkpoint_files import default_folder
 from airflow_batchkit.cli.checkpoint_places import FolderPlace, Place, target_place
 from airflow_batchkit.cli.exits import DONE
 from airflow_batchkit.cli.options import age
+from airflow_batchkit.cli.tables import print_table
 from airflow_batchkit.engine.checkpoint import Checkpoint
 from airflow_batchkit.engine.exceptions import CannotResumeError, UsageError
 
@@ -89,10 +90,7 @@ def list_saved(file: Path | None, target: str | None) -> int:
     if not found:
         click.echo(f"no checkpoints in {place.description}")
         return DONE
-    rows = [_HEADINGS, *(_row(saved) for saved in found)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print_table(_HEADINGS, map(_row, found))
     return DONE
 
 

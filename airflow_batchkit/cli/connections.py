@@ -13,7 +13,7 @@ from typing_extensions import override
 from airflow_batchkit.cli.airflow_connections import AirflowConnection, airflow_connection
 from airflow_batchkit.engine.connections import Connections
 from airflow_batchkit.engine.exceptions import UsageError
-from airflow_batchkit.hooks.switches import as_optional_text, as_switch
+from airflow_batchkit.hooks.switches import as_optional_text, as_switch, optional_texts
 
 if TYPE_CHECKING:
     from airflow_batchkit.connectors.elasticsearch.client import ElasticsearchEndpoint
@@ -77,7 +77,11 @@ def postgres_endpoint(name: str) -> PostgresEndpoint:
         connection.
     :raises UsageError: the environment lacks the connection.
     """
-    from airflow_batchkit.connectors.sql.postgres.endpoint import DEFAULT_PORT, PostgresEndpoint
+    from airflow_batchkit.connectors.sql.postgres.endpoint import (
+        DEFAULT_PORT,
+        TEXT_SETTINGS,
+        PostgresEndpoint,
+    )
 
     parts = urlsplit(name)
     conn_id = parse_qs(parts.query).get("conn_id", [None])[0]
@@ -89,10 +93,7 @@ def postgres_endpoint(name: str) -> PostgresEndpoint:
         database=unquote(parts.path.strip("/")),
         user=connection.login or None,
         password=connection.password or None,
-        sslmode=as_optional_text(extra.get("sslmode")),
-        sslrootcert=as_optional_text(extra.get("sslrootcert")),
-        sslcert=as_optional_text(extra.get("sslcert")),
-        sslkey=as_optional_text(extra.get("sslkey")),
+        **optional_texts(extra, *TEXT_SETTINGS),
     )
 
 

@@ -167,23 +167,11 @@ def _file(source_url: str, sink_url: str, job: Job, settings: CopyOptions) -> Ch
 
 def _run(job: Job, identity: RunIdentity, file: CheckpointFile, stop: Stop, settings: CopyOptions) -> Report:
     from airflow_batchkit.cli.connections import EnvironmentConnections
-    from airflow_batchkit.cli.progress import LOG, display
-    from airflow_batchkit.engine.pipeline import Pipeline
+    from airflow_batchkit.cli.progress import display
 
     moving = sys.stderr.isatty() if settings.progress is None else settings.progress
-
-    def new_pipeline(identity: RunIdentity) -> Pipeline:
-        return Pipeline(
-            job,
-            identity=identity,
-            store=file.store,
-            key=file.key,
-            connections=EnvironmentConnections(),
-            stop=stop,
-            listeners=[listener],
-            environment=legs.environment(),
-            log=LOG,
-        )
-
     with display(stop, moving=moving, verbose=settings.verbose) as listener:
-        return legs.run_legs(new_pipeline, identity, stop=stop, listener=listener)
+        pipelines = legs.pipelines(
+            job, file, connections=EnvironmentConnections(), stop=stop, listeners=[listener]
+        )
+        return legs.run_legs(pipelines, identity, stop=stop, listener=listener)

@@ -60,6 +60,7 @@ def batchkit(context: click.Context) -> None:
 
     \b
     Exit codes: 0 done · 1 failed · 2 wrong usage · 3 error budget exceeded · 4 stopped and can be resumed
+                5 verify: damaged · 6 verify: differs from the live index
     """  # noqa: D301  # \b is click's mark for a paragraph that must not be rewrapped
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

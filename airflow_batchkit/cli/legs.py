@@ -7,24 +7,35 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
+from typing_extensions import Unpack
 
 from airflow_batchkit import __version__
 from airflow_batchkit.cli.checkpoint_files import CheckpointFile
+from airflow_batchkit.engine.charging import why_exceeded
 from airflow_batchkit.engine.exceptions import CannotResumeError, ErrorBudgetExceededError, StoppedError
 from airflow_batchkit.engine.job import Job, RunIdentity
+from airflow_batchkit.engine.policies.budget import Spent
 from airflow_batchkit.engine.resumption import is_same_run
 
 if TYPE_CHECKING:
     from airflow_batchkit.engine.checkpoint import Checkpoint
+    from airflow_batchkit.engine.connections import Connections
     from airflow_batchkit.engine.listener import Listener
     from airflow_batchkit.engine.pipeline import Pipeline
     from airflow_batchkit.engine.report import Report
     from airflow_batchkit.engine.stop import Stop
+
+
+class Limits(TypedDict, total=False):
+    """How often a run may come back (:class:`Pipeline`)."""
+
+    max_stuck_legs: int
+    max_legs: int
 
 
 def identity_of(
@@ -55,9 +66,10 @@ def identity_of(
     if stored is None or not stored.budget.exceeded:
         return identity
     counts = stored.counts
-    if job.error_budget.exceeded(dead_lettered=counts.dead_lettered, read=counts.read) is not None:
+    spent = Spent(read=counts.read, dead_lettered=counts.dead_lettered, classes=stored.classes)
+    if job.error_budget.exceeded(spent) is not None:
         raise ErrorBudgetExceededError(
-            f"{stored.budget.exceeded}; go on with a larger error budget, or begin anew with --restart"
+            f"{why_exceeded(stored)}; go on with a larger error budget, or begin anew with --restart"
         )
     return dataclasses.replace(identity, clear_marker=now)
 
@@ -68,6 +80,43 @@ def job_of_run(file: CheckpointFile, job: Job) -> Job:
     if stored is None or stored.status == "completed" or not stored.job:
         return job
     return dataclasses.replace(job, name=stored.job)
+
+
+def pipelines(
+    job: Job,
+    file: CheckpointFile,
+    *,
+    connections: Connections,
+    stop: Stop,
+    listeners: Sequence[Listener],
+    facts: Mapping[str, Any] | None = None,
+    **limits: Unpack[Limits],
+) -> Callable[[RunIdentity], Pipeline]:
+    """Return what makes one leg after the other of a run.
+
+    :param file: where the checkpoint is kept.
+    :param listeners: who looks on.
+    :param facts: more of them for the start block.
+    :param limits: of :class:`Pipeline`. Default: its own.
+    """
+    from airflow_batchkit.cli.progress import LOG
+    from airflow_batchkit.engine.pipeline import Pipeline
+
+    def pipeline(identity: RunIdentity) -> Pipeline:
+        return Pipeline(
+            job,
+            identity=identity,
+            store=file.store,
+            key=file.key,
+            connections=connections,
+            stop=stop,
+            listeners=listeners,
+            environment={**environment(), **(facts or {})},
+            log=LOG,
+            **limits,
+        )
+
+    return pipeline
 
 
 def run_legs(

@@ -38,9 +38,8 @@ if TYPE_CHECKING:
     from airflow_batchkit.cli.run_dag_file import Task
     from airflow_batchkit.cli.run_rendering import HandRun
     from airflow_batchkit.engine.connections import Connections
-    from airflow_batchkit.engine.job import Job, RunIdentity
+    from airflow_batchkit.engine.job import Job
     from airflow_batchkit.engine.listener import Listener
-    from airflow_batchkit.engine.pipeline import Pipeline
     from airflow_batchkit.operators.base import BatchkitOperator
 
 
@@ -213,29 +212,22 @@ def _go(
     settings: RunOptions,
     connections: Connections,
 ) -> int:
-    from airflow_batchkit.cli.progress import LOG, display
-    from airflow_batchkit.engine.pipeline import Pipeline
+    from airflow_batchkit.cli.progress import display
     from airflow_batchkit.hooks.switches import as_switch
     from airflow_batchkit.operators.settings import site_settings
 
     site = site_settings()
     listeners: list[Listener] = []
-
-    def new_pipeline(identity: RunIdentity) -> Pipeline:
-        return Pipeline(
-            job,
-            identity=identity,
-            store=file.store,
-            key=file.key,
-            connections=connections,
-            stop=stop,
-            listeners=listeners,
-            environment=legs.environment() | {"run_id": hand_run.run_id, "dates": str(hand_run.dates)},
-            max_stuck_legs=site.max_stuck_legs,
-            max_legs=site.max_legs,
-            log=LOG,
-        )
-
+    pipelines = legs.pipelines(
+        job,
+        file,
+        connections=connections,
+        stop=stop,
+        listeners=listeners,
+        facts={"run_id": hand_run.run_id, "dates": str(hand_run.dates)},
+        max_stuck_legs=site.max_stuck_legs,
+        max_legs=site.max_legs,
+    )
     restart = settings.restart or as_switch("restart", task.restart)
     identity = dataclasses.replace(
         legs.identity_of(
@@ -248,15 +240,14 @@ def _go(
         max_checkpoint_age=site.checkpoint_max_age,
     )
     if task.plan_only:
-        click.echo(
-            msgspec.json.format(msgspec.json.encode(new_pipeline(identity).plan().to_dict()), indent=2)
-        )
+        plan = pipelines(identity).plan().to_dict()
+        click.echo(msgspec.json.format(msgspec.json.encode(plan), indent=2))
         return DONE
     moving = sys.stderr.isatty() if settings.progress is None else settings.progress
     began_at = time.time()
     with display(stop, moving=moving, verbose=settings.verbose) as listener:
         listeners.append(listener)
-        report = legs.run_legs(new_pipeline, identity, stop=stop, listener=listener)
+        report = legs.run_legs(pipelines, identity, stop=stop, listener=listener)
     legs.show(report)
     if report.finished_at < began_at:
         click.echo("nothing was done: this run was complete already; --restart does it anew", err=True)

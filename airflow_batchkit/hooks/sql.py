@@ -17,10 +17,15 @@ import functools
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
-from airflow_batchkit.connectors.sql.postgres.endpoint import DEFAULT_PORT, PostgresEndpoint, connect
+from airflow_batchkit.connectors.sql.postgres.endpoint import (
+    DEFAULT_PORT,
+    TEXT_SETTINGS,
+    PostgresEndpoint,
+    connect,
+)
 from airflow_batchkit.engine.exceptions import UsageError
 from airflow_batchkit.hooks.lookup import defined_connection
-from airflow_batchkit.hooks.switches import as_optional_text
+from airflow_batchkit.hooks.switches import optional_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,11 +68,7 @@ def postgres_endpoint(connection: Connection) -> PostgresEndpoint:
             database=connection.schema or "",
             user=connection.login or None,
             password=connection.password or None,
-            sslmode=as_optional_text(extras.get("sslmode")),
-            sslrootcert=as_optional_text(extras.get("sslrootcert")),
-            sslcert=as_optional_text(extras.get("sslcert")),
-            sslkey=as_optional_text(extras.get("sslkey")),
-            target_session_attrs=as_optional_text(extras.get("target_session_attrs")),
+            **optional_texts(extras, *TEXT_SETTINGS),
         )
     except UsageError as error:
         message = f"connection {connection.conn_id!r}: {error}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from airflow_batchkit.engine.exceptions import UsageError
@@ -33,3 +34,8 @@ def as_optional_text(value: Any) -> str | None:
         return None
     text = (value.isoformat() if hasattr(value, "isoformat") else str(value)).strip()
     return None if text.lower() in {"", "none"} else text
+
+
+def optional_texts(settings: Mapping[str, Any], *names: str) -> dict[str, str | None]:
+    """Return some of the settings as text, None where one is missing or left empty."""
+    return {name: as_optional_text(settings.get(name)) for name in names}

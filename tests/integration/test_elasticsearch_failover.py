@@ -173,8 +173,9 @@ def test_a_promoted_copy_goes_on(
     told = [record.getMessage() for record in caplog.records]
     assert all(index in line and "\n" not in line for line in told)
     spanning = sum("spans 2 snapshots" in line for line in told)
-    # A leg that was asked to stop may have begun to go on already.
-    assert case.shards <= spanning <= case.shards + case.leg_ends
+    # A shard whose point in time was on the other node keeps it; a leg that was asked to stop may have begun
+    # to go on already.
+    assert 1 <= spanning <= case.shards + case.leg_ends
     assert len(told) <= 4 * case.shards
 
 

@@ -295,7 +295,7 @@ def test_documents_that_change_while_the_snapshot_is_lost(
     """Untouched documents are there once, changed ones in their last version; deleted ones may be missing."""
     server, count = elasticsearch_server, 6_000
     make(server, index, shards=2)
-    padding = "x" * 2_000
+    padding = "x" * 4_000  # what is read ahead cannot reach the end of a shard before the change
     for start in range(0, count, 2_000):
         lines = "".join(
             f'{{"index":{{"_id":"{n}"}}}}\n{{"n":{n},"state":"old","p":"{padding}"}}\n'
@@ -307,7 +307,7 @@ def test_documents_that_change_while_the_snapshot_is_lost(
 
     def disturb(document: dict[str, Any]) -> dict[str, Any]:
         seen["documents"] += 1
-        if seen["documents"] == count // 6:
+        if seen["documents"] == count // 10:
             lines = [
                 *(f'{{"index":{{"_id":"{n}"}}}}\n{{"n":{n},"state":"new"}}\n' for n in updated),
                 *(f'{{"delete":{{"_id":"{n}"}}}}\n' for n in deleted),
@@ -318,23 +318,16 @@ def test_documents_that_change_while_the_snapshot_is_lost(
             server.request("POST", f"/{index}/_open?wait_for_active_shards=1")
         return {"n": document["n"], "state": document["state"]}
 
-    exporter.export(index, batch=BatchPolicy(max_records=250), transform=disturb)
+    found: dict[int, list[dict[str, Any]]] = {}
+    for line in exporter.export(index, batch=BatchPolicy(max_records=250), transform=disturb):
+        document = json.loads(line)
+        found.setdefault(document["n"], []).append(document)
 
     manifest = json.loads(exporter.read("manifest.json"))
-    found: dict[int, list[dict[str, Any]]] = {}
-    shard_of: dict[int, str] = {}
-    for part in manifest["parts"]:
-        for line in gzip.decompress(exporter.read(part["key"])).splitlines():
-            document = json.loads(line)
-            found.setdefault(document["n"], []).append(document)
-            shard_of[document["n"]] = part["key"].rsplit("-", 2)[0]
-    # A shard that was read to its end before the change shows what was there before, as any snapshot does.
-    went_on = {shard_of[number] for number in found if any("_version" in each for each in found[number])}
-    assert went_on
     assert manifest["snapshots"] > 1
     touched = {*updated, *deleted, *inserted}
     for number in set(range(count)) - touched:
         assert [document["state"] for document in found[number]] == ["old"], number
     for number in updated:
         last = max(found[number], key=lambda document: document.get("_version", 0))
-        assert last["state"] == "new" or shard_of[number] not in went_on, number
+        assert last["state"] == "new", number

@@ -114,6 +114,21 @@ def test_an_action_taken_away_while_publishing_loses_nothing(
     assert published(s3_server, bucket) == {"run-2"}
 
 
+def test_verify_only_reads_and_lists(s3_server: S3Server, bucket: str) -> None:
+    """An output is verified with the two rights that docs/verify.md names, and not with one."""
+    judge = PolicyJudge(whole := policy_of(bucket, everything=False))
+    reading = without(without(whole, "s3:PutObject"), "s3:DeleteObject")
+    with behind(s3_server, judge, bucket, None) as exports:
+        exports.leg("run-1")
+        judge.policy = reading
+        assert exports.verify().whole
+        assert judge.denied == []
+        for action in ("s3:GetObject", "s3:ListBucket"):
+            judge.policy = without(reading, action)
+            with pytest.raises(UsageError, match=action):
+                exports.verify()
+
+
 def test_a_missing_object_that_is_answered_with_403(s3_server: S3Server, bucket: str) -> None:
     """Stores that deny what does not exist, though listing is allowed below the prefix, are seen through."""
     whole = policy_of(bucket, everything=False)

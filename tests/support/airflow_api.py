@@ -119,7 +119,18 @@ class AirflowApi:
             "max_active_runs": runs_at_once,
             "dag_run_conf": dict(conf or {}),
         }
-        self.request("POST", "/backfills", body)
+
+        def created() -> bool:
+            try:
+                self.request("POST", "/backfills", body)
+            except ServerError as refused:
+                # On SQLite the scheduler may be writing just then; nothing was made.
+                if "Database is locked" in str(refused):
+                    return False
+                raise
+            return True
+
+        wait_until(created, seconds=60, what=f"a backfill of {dag_id}", every=0.5)
         found = self.request("GET", f"/dags/{dag_id}/dagRuns?run_type=backfill&order_by=run_after")[
             "dag_runs"
         ]

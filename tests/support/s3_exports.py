@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from airflow_batchkit.connectors.iterable import IterableSource
 from airflow_batchkit.connectors.object_storage import DeadLetters, ObjectStorageSink, S3Settings
+from airflow_batchkit.connectors.object_storage.verify.output import OutputVerifier
 from airflow_batchkit.engine.exceptions import RecordError, StoppedError
 from airflow_batchkit.engine.failpoints import probing
 from airflow_batchkit.engine.job import Job, RunIdentity
@@ -23,6 +25,7 @@ from tests.support.object_storage import Place, S3Connections
 from tests.support.s3_policy import Policy, actions_of
 
 if TYPE_CHECKING:
+    from airflow_batchkit.connectors.object_storage.verify.verification import Verification
     from tests.support.s3 import S3Server
 
 PAGE = Path(__file__).parents[2] / "docs" / "s3.md"
@@ -60,6 +63,7 @@ class Exports:
 
     def __init__(self, connections: S3Connections, bucket: str, settings: S3Settings | None) -> None:
         self._connections = connections
+        self._bucket = bucket
         self._store = MemoryStore()
         self._run = "run-1"
         self._job = Job(
@@ -102,6 +106,11 @@ class Exports:
         with pytest.raises(StoppedError):
             self.leg(run, stopped=True)
         self.leg(run)
+
+    def verify(self) -> Verification:
+        """Verify what is published, with the same rights."""
+        store = Place(url=f"s3://{self._bucket}/orders", connections=self._connections).store()
+        return OutputVerifier(store, seconds=60, log=logging.getLogger("verify")).run()
 
     def _records(self) -> Iterator[dict[str, Any]]:
         return ({"id": number, "run": self._run} for number in range(RECORDS))

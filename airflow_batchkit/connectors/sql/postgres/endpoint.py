@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from airflow_batchkit.engine.policies import Timeouts
 
+#: What a connection's extras may say, each by its name.
+TEXT_SETTINGS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "target_session_attrs")
 DEFAULT_PORT = 5432
 APPLICATION_NAME = "airflow-batchkit"
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")

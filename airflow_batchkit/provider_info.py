@@ -60,6 +60,16 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "example": "production",
         "default": "",
     },
+    "s3_console_url": {
+        "description": (
+            "Where the buttons of a task lead for an object of an S3 store: a page of its web console, with "
+            "{bucket} and {key}. Empty: the s3:// URL itself."
+        ),
+        "version_added": "0.1.0",
+        "type": "string",
+        "example": "https://minio.example:9001/browser/{bucket}/{key}",
+        "default": "https://s3.console.aws.amazon.com/s3/buckets/{bucket}?prefix={key}",
+    },
 }
 
 
@@ -112,6 +122,11 @@ def get_provider_info() -> dict[str, Any]:
         "notifications": [
             "airflow_batchkit.notifications.slack.SlackFailureNotifier",
             "airflow_batchkit.notifications.slack.SlackDeadlineNotifier",
+        ],
+        "extra-links": [
+            "airflow_batchkit.operators.links.OutputLink",
+            "airflow_batchkit.operators.links.ManifestLink",
+            "airflow_batchkit.operators.links.DeadLettersLink",
         ],
         "config": {
             SECTION: {

@@ -22,8 +22,11 @@ from airflow_batchkit.hooks.airflow_thread import AirflowThread
 from airflow_batchkit.hooks.connections import AirflowConnections
 from airflow_batchkit.hooks.switches import as_optional_text, as_switch
 from airflow_batchkit.operators.identity import CHECKPOINT_KEY, run_identity
+from airflow_batchkit.operators.links import LINKS, LinkListener
+from airflow_batchkit.operators.metrics import MetricsListener
 from airflow_batchkit.operators.mirror import AirflowMirror
 from airflow_batchkit.operators.outcome import outcome
+from airflow_batchkit.operators.outlets import note_outlets, withhold_outlets
 from airflow_batchkit.operators.settings import SiteSettings, site_settings
 from airflow_batchkit.operators.templating import TemplatedValuesOperator
 from airflow_batchkit.stores.selection import store_for_task
@@ -79,6 +82,7 @@ class BatchkitOperator(TemplatedValuesOperator):
         "local",
         "start_at",
     )
+    operator_extra_links = LINKS
     may_be_empty: ClassVar[Sequence[str]] = ("restart", "local", "start_at")
 
     def __init__(
@@ -221,7 +225,18 @@ class BatchkitOperator(TemplatedValuesOperator):
             key=TARGET_KEY if shared else CHECKPOINT_KEY,
             connections=connections,
             stop=stop,
-            listeners=[LogListener(log), mirror],
+            listeners=[
+                LogListener(log),
+                mirror,
+                MetricsListener(dag_id=task.dag_id, task_id=task.task_id),
+                LinkListener(
+                    self,
+                    context,
+                    airflow=airflow,
+                    letters=getattr(self.dead_letters, "url", None),
+                    console=settings.s3_console_url,
+                ),
+            ],
             environment=_environment(context, settings),
             max_wait_in_slot=settings.max_wait_in_slot_seconds,
             max_stuck_legs=settings.max_stuck_legs,
@@ -229,10 +244,15 @@ class BatchkitOperator(TemplatedValuesOperator):
             log=log,
         )
         try:
-            return pipeline.plan().to_dict() if self.plan_only else pipeline.run().to_dict()
+            report = pipeline.plan().to_dict() if self.plan_only else pipeline.run().to_dict()
         finally:
             if isinstance(store, TargetStore):
                 store.close()
+        if self.plan_only or job.mode != "real":
+            withhold_outlets(self)
+        else:
+            note_outlets(self, context, report)
+        return report
 
 
 def _environment(context: Context, settings: SiteSettings) -> dict[str, Any]:

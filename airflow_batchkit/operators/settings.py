@@ -21,6 +21,7 @@ class SiteSettings:
     :param max_stuck_legs: legs in a row that may fail at one cursor.
     :param checkpoint_max_age: an older checkpoint is refused.
     :param environment_name: how the log and the alerts call this installation; empty when nobody said.
+    :param s3_console_url: a page of the S3 store's web console, with ``{bucket}`` and ``{key}``; empty: none.
     """
 
     min_reschedule_seconds: float
@@ -29,6 +30,7 @@ class SiteSettings:
     max_stuck_legs: int
     checkpoint_max_age: timedelta
     environment_name: str
+    s3_console_url: str
 
     @property
     def retention(self) -> timedelta:
@@ -59,4 +61,5 @@ def site_settings() -> SiteSettings:
         max_stuck_legs=int(number("max_stuck_legs")),
         checkpoint_max_age=timedelta(days=number("checkpoint_max_age_days")),
         environment_name=text("environment_name"),
+        s3_console_url=text("s3_console_url"),
     )

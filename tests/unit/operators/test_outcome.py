@@ -32,6 +32,7 @@ SETTINGS = SiteSettings(
     max_stuck_legs=3,
     checkpoint_max_age=timedelta(days=7),
     environment_name="",
+    s3_console_url="",
 )
 
 

@@ -20,6 +20,7 @@ _COMMANDS = {
     "run": "airflow_batchkit.cli.run:run",
     "verify": "airflow_batchkit.cli.verify:verify",
     "checkpoints": "airflow_batchkit.cli.checkpoints:checkpoints",
+    "watch": "airflow_batchkit.cli.watch:watch",
     "dead-letters": "airflow_batchkit.cli.dead_letters:dead_letters",
     "demo": "airflow_batchkit.cli.demo.command:demo",
 }
@@ -57,9 +58,11 @@ def batchkit(context: click.Context) -> None:
       batchkit run dags/orders.py export_orders --logical-date 2026-11-22
       batchkit verify s3://lake/orders/ds=2026-03-01
       batchkit checkpoints list
+      batchkit watch --airflow-url https://airflow.example --tag nightly --max-age 26h
 
     \b
     Exit codes: 0 done · 1 failed · 2 wrong usage · 3 error budget exceeded · 4 stopped and can be resumed
+                1 watch: something is wrong with a job
                 5 verify: damaged · 6 verify: differs from the live index
     """  # noqa: D301  # \b is click's mark for a paragraph that must not be rewrapped
     if context.invoked_subcommand is None:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 import msgspec
 
+from airflow_batchkit.engine.exceptions import UsageError
 from airflow_batchkit.engine.policies import ErrorBudget, RateLimit
 from airflow_batchkit.stores.target import TARGET
 
@@ -61,16 +62,25 @@ def rate(_context: click.Context, _option: click.Parameter, text: str | None) ->
 
 
 def error_budget(_context: click.Context, _option: click.Parameter, text: str | None) -> ErrorBudget:
-    """Read ``10`` (dead letters) or ``0.5%`` (of the records read)."""
-    if text is None:
-        return ErrorBudget()
-    if text.isdecimal():
-        return ErrorBudget(max_dead_letters=int(text))
-    number = re.fullmatch(r"(\d+(?:\.\d+)?) ?%", text.strip())
-    percent = 0.0 if number is None else float(number[1])
-    if not 0 < percent <= _HUNDRED:
-        raise click.BadParameter(f"{text!r} is not an error budget; write a number (10) or a share (0.5%)")
-    return ErrorBudget(max_fraction=percent / _HUNDRED)
+    """Read ``10`` (dead letters), ``0.5%`` (of the records read), ``size=0`` (of one class), or several."""
+    limits: dict[str, Any] = {}
+    classes: dict[str, int] = {}
+    for part in [] if text is None else text.split(","):
+        limit = re.fullmatch(r"(?:(\w+)=)?(\d+(?:\.\d+)?) ?(%?)", part.strip())
+        name, number, percent = limit.groups() if limit else ("", "", "")
+        if percent and not name:
+            limits["max_fraction"] = float(number) / _HUNDRED
+        elif number.isdecimal() and not percent:
+            (classes if name else limits)[name or "max_dead_letters"] = int(number)
+        else:
+            raise click.BadParameter(
+                f"{text!r} is not an error budget; write a number (10), a share (0.5%), a number for one "
+                "class (size=0), or several of them (100,size=0)"
+            )
+    try:
+        return ErrorBudget(**limits, max_per_class=classes or None)
+    except UsageError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def json_object(_context: click.Context, _option: click.Parameter, text: str | None) -> dict[str, Any] | None:
@@ -90,10 +100,16 @@ def age(_context: click.Context, _option: click.Parameter, text: str | None) -> 
     """Read ``7d``, ``12h`` or ``30m``."""
     if text is None:
         return None
-    match = _AGE.fullmatch(text.strip().lower())
-    if match is None:
+    found = age_of(text)
+    if found is None:
         raise click.BadParameter(f"{text!r} is not an age; write for example 7d, 12h or 30m")
-    return timedelta(**{_AGE_UNITS[match[2]]: int(match[1])})
+    return found
+
+
+def age_of(text: str) -> timedelta | None:
+    """Return a duration, None where it is none."""
+    match = _AGE.fullmatch(text.strip().lower())
+    return None if match is None else timedelta(**{_AGE_UNITS[match[2]]: int(match[1])})
 
 
 def _amount(text: str) -> tuple[float, str]:

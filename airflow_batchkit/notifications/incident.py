@@ -12,7 +12,23 @@ from urllib.parse import quote
 from airflow_batchkit.engine.exceptions import BatchkitError
 from airflow_batchkit.provider_info import SECTION
 
-Kind: TypeAlias = Literal["task_failed", "run_failed", "deadline_missed"]
+Kind: TypeAlias = Literal[
+    "task_failed",
+    "run_failed",
+    "deadline_missed",
+    # What `batchkit watch` finds, without a callback of Airflow:
+    "run_missing",
+    "success_too_old",
+    "still_failed",
+    "stuck_queued",
+    "runs_too_long",
+    "dag_paused",
+    "dag_gone",
+    "import_error",
+    "part_down",
+    "airflow_unreachable",
+    "airflow_refuses",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,9 +36,10 @@ class Incident:
     """One thing that people should hear of; a fact that the callback does not give stays None.
 
     :param kind: what happened.
-    :param dag_id: where.
-    :param run_id: in which run.
+    :param dag_id: where; empty where it is about no DAG.
+    :param run_id: in which run; empty where it is about none.
     :param instance: id of the try (or of the deadline): a task that is cleared gets a new one.
+    :param subject: what it is about, where that is no DAG.
     :param task_id: which task; None where the callback is about the whole run.
     :param map_index: None for a task that is not mapped.
     :param try_number: from 1.
@@ -37,12 +54,15 @@ class Incident:
     :param log_url: the task's log.
     :param run_url: the run's page.
     :param environment: how this Airflow is called (``[batchkit] environment_name``).
+    :param facts: more to say, each with its label.
+    :param over: whether this is the news that it is over.
     """
 
     kind: Kind
     dag_id: str
     run_id: str
     instance: str = ""
+    subject: str | None = None
     task_id: str | None = None
     map_index: int | None = None
     try_number: int | None = None
@@ -57,6 +77,8 @@ class Incident:
     log_url: str | None = None
     run_url: str | None = None
     environment: str | None = None
+    facts: tuple[tuple[str, str], ...] = ()
+    over: bool = False
 
     @property
     def key(self) -> tuple[object, ...]:

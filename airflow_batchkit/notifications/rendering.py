@@ -24,6 +24,30 @@ _HAPPENED = {
     "task_failed": "failed",
     "run_failed": "the run failed",
     "deadline_missed": "is late",
+    "run_missing": "did not run",
+    "success_too_old": "has not succeeded for too long",
+    "still_failed": "failed and has not succeeded since",
+    "stuck_queued": "is stuck in the queue",
+    "runs_too_long": "runs too long",
+    "dag_paused": "is paused",
+    "dag_gone": "is not in Airflow",
+    "import_error": "cannot be imported",
+    "part_down": "is down",
+    "airflow_unreachable": "does not answer",
+    "airflow_refuses": "does not let the watch in",
+}
+_OVER = {
+    "run_missing": "runs again",
+    "success_too_old": "has succeeded",
+    "still_failed": "has succeeded since",
+    "stuck_queued": "has left the queue",
+    "runs_too_long": "is not running any more",
+    "dag_paused": "is no longer paused",
+    "dag_gone": "is in Airflow again",
+    "import_error": "can be imported again",
+    "part_down": "is up again",
+    "airflow_unreachable": "answers again",
+    "airflow_refuses": "lets the watch in again",
 }
 
 
@@ -45,7 +69,7 @@ def render(incident: Incident, standing: Standing | None = None) -> Message:
     :param incident: what happened.
     :param standing: how far the job was.
     """
-    title = fit(f"{_subject(incident)} {_HAPPENED[incident.kind]}", MAX_HEADER)
+    title = fit(headline(incident), MAX_HEADER)
     facts = [
         (label, fit(" ".join(fact.split()), MAX_ERROR if label == "Error" else MAX_FACT))
         for label, fact in _facts(incident, standing)
@@ -66,6 +90,13 @@ def render(incident: Incident, standing: Standing | None = None) -> Message:
         *(f"{label}: {_url(url)}" for label, url in links),
     ]
     return Message(text="\n".join(lines), blocks=blocks)
+
+
+def headline(incident: Incident) -> str:
+    """Say in a few words what happened, to what; not escaped."""
+    if incident.over:
+        return f"All clear: {_subject(incident)} {_OVER[incident.kind]}"
+    return f"{_subject(incident)} {_HAPPENED[incident.kind]}"
 
 
 def fit(text: str, limit: int) -> str:
@@ -92,6 +123,8 @@ def _taken(pieces: list[str], room: int, *, backwards: bool = False) -> str:
 
 
 def _subject(incident: Incident) -> str:
+    if incident.subject is not None:
+        return incident.subject
     # A missed deadline is the run's, also where the message points to one of its tasks.
     if incident.task_id is None or incident.kind != "task_failed":
         return incident.dag_id
@@ -118,11 +151,12 @@ def _facts(incident: Incident, standing: Standing | None) -> list[tuple[str, str
         ("Reason", incident.reason),
         ("Deadline", incident.deadline),
         ("State of the run", incident.run_state),
+        *incident.facts,
     ]
 
 
 def _links(incident: Incident) -> list[tuple[str, str]]:
-    links = (("Log of the task", incident.log_url), ("Run", incident.run_url))
+    links = (("Log of the task", incident.log_url), ("Run" if incident.run_id else "DAG", incident.run_url))
     return [(label, url) for label, url in links if url]
 
 

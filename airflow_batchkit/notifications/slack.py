@@ -20,6 +20,7 @@ from airflow_batchkit.engine.exceptions import StoppedError, SupersededError
 from airflow_batchkit.notifications.destination import chosen_destination
 from airflow_batchkit.notifications.incident import deadline_incident, failure_incident
 from airflow_batchkit.notifications.once import claimed
+from airflow_batchkit.notifications.ping import SuccessPing
 from airflow_batchkit.notifications.rendering import render
 from airflow_batchkit.notifications.standing import Standing, standing_of_run, standing_of_task
 from airflow_batchkit.notifications.told import alert_key, mark, told_by_the_task
@@ -205,6 +206,7 @@ def slack_alerts(
     deadline: timedelta | None = None,
     task_id: str | None = None,
     default_args: Mapping[str, Any] | None = None,
+    ping_url: str | None = None,
 ) -> dict[str, Any]:
     """Return the arguments of a DAG that wire its alerts: ``DAG("x", …, **slack_alerts(channel="#data"))``.
 
@@ -217,7 +219,9 @@ def slack_alerts(
     :param deadline: how long after it was queued a run may be unfinished. Default: no alert for lateness.
     :param task_id: the task that an alert for lateness links to, with its progress.
     :param default_args: the DAG's own ``default_args``, kept.
-    :raises UsageError: both ways into Slack are given, or neither.
+    :param ping_url: pinged after each run that succeeded (a dead man's switch); ``variable:NAME`` and
+        ``connection:ID`` keep the address out of the DAG file. Default: nothing is pinged.
+    :raises UsageError: both ways into Slack are given, or neither; or the address is not https.
     """
     where: dict[str, Any] = {
         name: given
@@ -233,6 +237,8 @@ def slack_alerts(
         "on_failure_callback": failed,
         "default_args": {**(default_args or {}), "on_failure_callback": failed},
     }
+    if ping_url is not None:
+        arguments["on_success_callback"] = SuccessPing(ping_url)
     if deadline is not None:
         arguments["deadline"] = _deadline_alert(
             deadline, {**where, **({"task_id": task_id} if task_id else {})}

@@ -170,8 +170,8 @@ with DAG("exporting_poisoned", schedule=None):
     )
 
 with DAG("exporting_slowly", schedule=None):
-    # One record is let through, the next would have to wait for 66 s: longer than a slot is kept for.
-    export(throttle=RateLimit(records_per_second=0.015), batch=BatchPolicy(max_records=1), retries=0)
+    # One record is let through, the next would have to wait for 33 s: longer than a slot is kept for.
+    export(throttle=RateLimit(records_per_second=0.03), batch=BatchPolicy(max_records=1), retries=0)
 
 with DAG("exporting_in_a_row", schedule=None):
     for name in ("signalled_1", "signalled_2", "signalled_3", "cut_off_1", "cut_off_2", "cut_off_3"):

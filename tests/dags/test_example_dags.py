@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.airflow, pytest.mark.usefixtures("airflow_database")]
 
 FOLDER = Path(__file__).parents[2] / "dags"
-DAG_IDS = ("example_elasticsearch_to_s3", "example_embedded", "example_nightly_export")
+DAG_IDS = (
+    "example_elasticsearch_to_s3",
+    "example_embedded",
+    "example_nightly_export",
+    "example_watchdog",
+)
 ORDERS = 1_200
 POISONED = {7, 600, 1_199}
 EMPTY = {10, 20}

@@ -48,7 +48,7 @@ class AirflowStandalone(AirflowApi):
         self._port, self._port_for_tasks = free_port(), free_port()
         super().__init__(f"http://127.0.0.1:{self._port}")
         self.home = home.resolve()
-        self._dags = dags
+        self.dags = dags
         self._environment = dict(environment or {})
         self._parents: list[subprocess.Popen[bytes]] = []
         self._server_for_tasks: subprocess.Popen[bytes] | None = None
@@ -84,6 +84,17 @@ class AirflowStandalone(AirflowApi):
         server.wait(timeout=10)
         self._parents.remove(server)
 
+    def end_scheduler(self) -> None:
+        """Ask the scheduler to end, and wait until it has; the rest of Airflow stays."""
+        for process in self._schedulers():
+            process.terminate()
+        # Not until it is gone: its parent, which reads its output, leaves it a zombie for a while.
+        wait_until(lambda: not self._schedulers(), seconds=60, what="the end of the scheduler")
+
+    def start_scheduler(self) -> None:
+        """Start a scheduler after :meth:`end_scheduler`."""
+        self._run("scheduler")
+
     def stop(self) -> None:
         """End all its processes, each by its id; tasks that still run are ended too."""
         if self._parents:
@@ -101,6 +112,9 @@ class AirflowStandalone(AirflowApi):
                 if process.cwd() == str(self.home):
                     found[process.pid] = process
         return list(found.values())
+
+    def _schedulers(self) -> list[psutil.Process]:
+        return [process for process in self.processes() if "scheduler" in _command(process)]
 
     @property
     def _url_for_tasks(self) -> str:
@@ -125,7 +139,7 @@ class AirflowStandalone(AirflowApi):
         return parent
 
     def _settings(self) -> dict[str, str]:
-        return settings(self.home, self._dags) | {
+        return settings(self.home, self.dags) | {
             # It starts its parts by the bare name `airflow`.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "NO_COLOR": "1",
@@ -134,6 +148,9 @@ class AirflowStandalone(AirflowApi):
             "AIRFLOW__API__BASE_URL": self.url,
             "AIRFLOW__API__WORKERS": "1",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self._url_for_tasks}/execution/",
+            # Shorter than by default, and longer than the scheduler takes to notice that a process has ended.
+            "AIRFLOW__BATCHKIT__MIN_RESCHEDULE_SECONDS": "20",
+            "AIRFLOW__BATCHKIT__MAX_WAIT_IN_SLOT_SECONDS": "25",
             "AIRFLOW__CORE__PARALLELISM": "8",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
@@ -161,3 +178,10 @@ class AirflowStandalone(AirflowApi):
         except OSError:
             return {}
         return answer
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
+from typing import get_args
 
 import pytest
 
-from airflow_batchkit.notifications.incident import Incident
+from airflow_batchkit.notifications.incident import Incident, Kind
 from airflow_batchkit.notifications.rendering import (
     MAX_HEADER,
     MAX_SECTION,
     Message,
     fit,
+    headline,
     render,
 )
 from airflow_batchkit.notifications.standing import Standing
@@ -191,3 +194,35 @@ def test_a_cut_never_halves_an_escaped_character() -> None:
         cut = fit("&" * 100, limit)
         assert len(cut) <= limit
         assert set(cut.replace("&amp;", "").replace(" … left out … ", "")) == set()
+
+
+def test_a_run_that_nobody_made_is_told_with_its_facts() -> None:
+    """What `batchkit watch` finds reads like the other alerts: headline, facts, link; no task, no try."""
+    missing = Incident(
+        kind="run_missing",
+        dag_id="nightly",
+        run_id="",
+        environment="production",
+        facts=(("Expected", "2026-03-01 00:00:00 UTC"), ("Timetable", "0 0 * * *")),
+        run_url="https://airflow.example/dags/nightly",
+    )
+
+    assert render(missing).text == (
+        "nightly did not run\nEnvironment: production\nExpected: 2026-03-01 00:00:00 UTC\n"
+        "Timetable: 0 0 * * *\nDAG: https://airflow.example/dags/nightly"
+    )
+    over = dataclasses.replace(missing, over=True, facts=(("Lasted", "3 h 20 min"),))
+    assert render(over).text.startswith("All clear: nightly runs again\n")
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_every_kind_has_its_words(kind: Kind) -> None:
+    """And each that can end has words for its end; a part or a file stands where else a DAG does."""
+    incident = Incident(kind=kind, dag_id="nightly", run_id="")
+    begun = headline(incident)
+
+    assert begun.startswith("nightly ")
+    if kind not in {"task_failed", "run_failed", "deadline_missed"}:
+        assert headline(dataclasses.replace(incident, over=True)).startswith("All clear: nightly ")
+        assert headline(dataclasses.replace(incident, subject="<x>")) == begun.replace("nightly", "<x>")
+        assert "&lt;x&gt;" in render(dataclasses.replace(incident, subject="<x>")).text

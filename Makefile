@@ -12,7 +12,7 @@ TESTS_AT_ONCE ?= 2
 INSTALLED := .venv/.installed
 PACKAGE := --editable ".[postgres,zstd]" --group dev
 
-.PHONY: help setup demo compose test faults soak bench check format constraints clean
+.PHONY: help setup demo compose test faults soak coverage mutants bench check format constraints clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,13 @@ faults: setup ## Show every fault survived, in wide sweeps; writes the counts in
 
 soak: setup ## Kill and break hundreds of random runs; writes the counts in docs/reliability.md
 	@$(BIN)/python -m tests.support.soak
+
+mutants: setup ## Look whether a test fails where the code is wrong; writes the account in docs/reliability.md
+	@nice $(BIN)/python -m tests.support.mutation
+
+coverage: setup ## Fail where a branch of the engine is run by no unit test of it
+	@$(BIN)/pytest tests/unit/engine --cov=airflow_batchkit.engine --cov-branch --cov-fail-under=100 \
+		--cov-report=term-missing:skip-covered
 
 bench: setup ## Measure the export beside its peers; writes the numbers in docs/performance.md
 	@$(BIN)/python -m benchmarks

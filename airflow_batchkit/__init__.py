@@ -7,16 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_batchkit.connectors.callable import CallableSink
-    from airflow_batchkit.connectors.elasticsearch import ElasticsearchSource
+    from airflow_batchkit.connectors.elasticsearch import ElasticsearchDeadLetters, ElasticsearchSource
     from airflow_batchkit.connectors.iterable import IterableSource
-    from airflow_batchkit.connectors.object_storage import (
-        DeadLetters,
-        DeadLetterSource,
-        LetterFilter,
-        ObjectStorageSink,
-        S3Settings,
-    )
-    from airflow_batchkit.connectors.sql import SqlSource
+    from airflow_batchkit.connectors.letters import DeadLetterSource, LetterFilter
+    from airflow_batchkit.connectors.object_storage import DeadLetters, ObjectStorageSink, S3Settings
+    from airflow_batchkit.connectors.sql import SqlDeadLetters, SqlSource
     from airflow_batchkit.engine.exceptions import (
         BatchkitError,
         PermanentError,
@@ -46,6 +41,7 @@ __all__ = [
     "CallableSink",
     "DeadLetterSource",
     "DeadLetters",
+    "ElasticsearchDeadLetters",
     "ElasticsearchSource",
     "ElasticsearchToS3Operator",
     "ErrorBudget",
@@ -61,6 +57,7 @@ __all__ = [
     "S3Settings",
     "SlackDeadlineNotifier",
     "SlackFailureNotifier",
+    "SqlDeadLetters",
     "SqlSource",
     "Timeouts",
     "TransientError",
@@ -76,13 +73,14 @@ _HOMES = {
     "BatchRetry": "engine.policies",
     "BatchkitError": "engine.exceptions",
     "CallableSink": "connectors.callable",
-    "DeadLetterSource": "connectors.object_storage",
+    "DeadLetterSource": "connectors.letters",
     "DeadLetters": "connectors.object_storage",
+    "ElasticsearchDeadLetters": "connectors.elasticsearch",
     "ElasticsearchSource": "connectors.elasticsearch",
     "ElasticsearchToS3Operator": "transfers.elasticsearch_to_s3",
     "ErrorBudget": "engine.policies",
     "IterableSource": "connectors.iterable",
-    "LetterFilter": "connectors.object_storage",
+    "LetterFilter": "connectors.letters",
     "ObjectStorageSink": "connectors.object_storage",
     "PermanentError": "engine.exceptions",
     "PushbackError": "engine.exceptions",
@@ -93,6 +91,7 @@ _HOMES = {
     "S3Settings": "connectors.object_storage",
     "SlackDeadlineNotifier": "notifications.slack",
     "SlackFailureNotifier": "notifications.slack",
+    "SqlDeadLetters": "connectors.sql",
     "SqlSource": "connectors.sql",
     "Timeouts": "engine.policies",
     "TransientError": "engine.exceptions",

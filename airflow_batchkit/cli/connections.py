@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airflow_batchkit.engine.policies import Timeouts
 
 _PREFIX = "BATCHKIT_ELASTICSEARCH_"
+_TO_WRITE = "?mode=rwc"
 
 
 class EnvironmentConnections(Connections):
@@ -125,12 +126,14 @@ def _from_connection(connection: AirflowConnection) -> dict[str, Any]:
 
 
 def _sqlite(name: str, timeouts: Timeouts) -> sqlite3.Connection:
-    path = Path(name.removeprefix("sqlite://"))
-    if not path.is_file():
-        raise UsageError(f"there is no SQLite file {str(path)!r}")
-    # Read-only: a source is never changed. Reader threads share the connection.
+    file = name.removeprefix("sqlite://").removesuffix(_TO_WRITE)
+    writes = name.endswith(_TO_WRITE)
+    path = Path(file)
+    if not path.is_file() and not (writes and path.parent.is_dir()):
+        raise UsageError(f"there is no SQLite file {file!r}")
+    # A source is never changed. Reader threads share the connection.
     return sqlite3.connect(
-        f"file:{quote(str(path))}?mode=ro",
+        f"file:{quote(file)}{_TO_WRITE if writes else '?mode=ro'}",
         uri=True,
         timeout=timeouts.request.total_seconds(),
         check_same_thread=False,

@@ -69,8 +69,8 @@ class CopyOptions:
 @click.option(
     "--error-budget",
     callback=options.error_budget,
-    metavar="N|N%",
-    help="Records that may be given up before the run fails. Default: 0.",
+    metavar="N|N%|CLASS=N",
+    help="Records that may be given up before the run fails, in all or of one error class. Default: 0.",
 )
 @click.option("--dead-letters", metavar="URL", help="Where records that are given up are kept.")
 @click.option(

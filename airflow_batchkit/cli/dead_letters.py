@@ -18,18 +18,19 @@ from airflow_batchkit.cli.dead_letters_replay import replay
 from airflow_batchkit.cli.exits import DONE
 from airflow_batchkit.cli.options import age
 from airflow_batchkit.cli.progress import LOG
-from airflow_batchkit.cli.systems import store_at
+from airflow_batchkit.cli.systems import dead_letters_at
+from airflow_batchkit.cli.tables import print_table
 from airflow_batchkit.cli.urls import parse
-from airflow_batchkit.connectors.object_storage.letters_files import LetterSet, find_sets, read_lines
-from airflow_batchkit.connectors.object_storage.letters_filter import LetterFilter
-from airflow_batchkit.connectors.object_storage.letters_purge import purge as purge_set
+from airflow_batchkit.connectors.letters.filter import LetterFilter
+from airflow_batchkit.connectors.letters.purge import purge as purge_set
 from airflow_batchkit.engine.policies import Timeouts
 from airflow_batchkit.engine.source import OpenContext
 
 if TYPE_CHECKING:
-    from airflow_batchkit.connectors.object_storage.store import ObjectStore
+    from airflow_batchkit.connectors.letters.place import LetterSet, OpenLetters
+    from airflow_batchkit.engine.dead_letters import DeadLetter
 
-_HEADINGS = ("JOB", "RUN", "ERROR", "STAGE", "LETTERS", "FIRST", "LAST", "REPLAYS")
+_HEADINGS = ("JOB", "RUN", "ERROR", "STAGE", "LETTERS", "FIRST", "LAST", "REPLAYS", "THE RUN")
 
 _job_option = click.option("--job", metavar="JOB", help="Only this job's. Default: all that share the place.")
 _run_option = click.option("--run", metavar="RUN", help="Only this run's. Default: all.")
@@ -49,7 +50,8 @@ class _Group:
 def dead_letters() -> None:
     """Look at records that were given up, run them again, or remove them.
 
-    PLACE_URL is the URL that the job was given for its dead letters: s3://… or file:///…
+    PLACE_URL is the place that the job was given for its dead letters: s3://…, file:///…,
+    elasticsearch+https://host:port/index, sqlite:///path?table=… or postgresql://host/database?table=…
 
     \b
     Examples:
@@ -72,15 +74,16 @@ dead_letters.add_command(replay)
 def list_letters(place_url: str, *, job: str | None, run: str | None, as_json: bool) -> int:
     """Count the letters of a place, by run and kind of error.
 
-    Letters of a run that has not ended, or failed, are not listed: that run goes on with them.
+    Letters of a run that has not ended are not listed. Those of one that failed are: it goes on with them
+    when it is cleared.
 
     \b
     Examples:
       batchkit dead-letters list s3://lake/dead-letters
       batchkit dead-letters list file:///data/dead-letters --json
     """  # noqa: D301  # \b is click's mark for a paragraph that must not be rewrapped
-    with _place(place_url) as store:
-        rows = [row for found in find_sets(store, job=job, run=run) for row in _rows(store, found)]
+    with _place(place_url) as place:
+        rows = [row for found in place.sets(job=job, run=run) for row in _rows(place, found)]
     if as_json:
         for row in rows:
             click.echo(json.dumps(row))
@@ -88,10 +91,7 @@ def list_letters(place_url: str, *, job: str | None, run: str | None, as_json: b
     if not rows:
         click.echo(f"no dead letters at {place_url}")
         return DONE
-    cells = [_HEADINGS, *(_cells(row) for row in rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(_HEADINGS))]
-    for line in cells:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    print_table(_HEADINGS, map(_cells, rows))
     return DONE
 
 
@@ -121,19 +121,16 @@ def show(
       batchkit dead-letters show s3://lake/dead-letters --id 4711 --records
     """  # noqa: D301  # \b is click's mark for a paragraph that must not be rewrapped
     only = LetterFilter(ids=ids, error_types=error_types)
-    with _place(place_url) as store:
-        for found in find_sets(store, job=job, run=run):
-            for line in read_lines(store, found):
+    with _place(place_url) as place:
+        for found in place.sets(job=job, run=run):
+            for line in place.lines(found):
                 if not only.matches(line.letter):
                     continue
                 if limit == 0:
                     click.echo("there are more; see --limit", err=True)
                     return DONE
                 limit -= 1
-                fields = msgspec.json.decode(line.raw, type=dict[str, msgspec.Raw])
-                if not records:
-                    del fields["record"]
-                click.echo(msgspec.json.format(msgspec.json.encode(fields), indent=2).decode())
+                click.echo(_text(line.letter, records=records))
     return DONE
 
 
@@ -163,36 +160,46 @@ def purge(
     if everything == (older_than is not None):
         raise click.UsageError("say what to remove: either --older-than AGE or --all")
     before = None if older_than is None else time.time() - older_than.total_seconds()
-    with _place(place_url) as store:
+    with _place(place_url) as place:
         chosen = []
-        for found in find_sets(store, job=job, run=run):
-            letters = sum(before is None or line.letter.at < before for line in read_lines(store, found))
+        for found in place.sets(job=job, run=run):
+            letters = sum(before is None or line.letter.at < before for line in place.lines(found))
             if letters or everything:
                 chosen.append(found)
-                click.echo(f"{found.head.job}  {found.head.run}  {letters:,} of {found.records:,} letters")
+                click.echo(f"{found.job}  {found.run}  {letters:,} of {found.records:,} letters")
         if not chosen:
             click.echo("nothing to remove")
             return DONE
         if not yes:
             click.confirm("remove these letters, and the records in them, for good?", abort=True)
-        removed = sum(purge_set(store, found, before=before) for found in chosen)
+        removed = sum(purge_set(place, found, before=before) for found in chosen)
     click.echo(f"removed {removed:,} letters of {len(chosen):,} runs")
     return DONE
 
 
+def _text(letter: DeadLetter, *, records: bool) -> str:
+    fields = msgspec.structs.asdict(letter)
+    known = {
+        name: value for name, value in fields.items() if name != "record" and value not in (None, {}, "")
+    }
+    text = msgspec.json.format(msgspec.json.encode(known), indent=2).decode()
+    # As it was kept: it may hold what no formatter takes for JSON.
+    return f'{text[:-2]},\n  "record": {bytes(letter.record).decode()}\n}}' if records else text
+
+
 @contextmanager
-def _place(url: str) -> Iterator[ObjectStore]:
+def _place(url: str) -> Iterator[OpenLetters]:
     context = OpenContext(
         connections=EnvironmentConnections(), timeouts=Timeouts(), now=datetime.now(tz=UTC), log=LOG
     )
-    with closing(store_at(parse(url), context, what="dead-letters")) as store:
-        store.check()
-        yield store
+    with closing(dead_letters_at(parse(url)).open_letters(context)) as place:
+        place.check()
+        yield place
 
 
-def _rows(store: ObjectStore, found: LetterSet) -> Iterator[dict[str, Any]]:
+def _rows(place: OpenLetters, found: LetterSet) -> Iterator[dict[str, Any]]:
     groups: dict[tuple[str, str], _Group] = {}
-    for line in read_lines(store, found):
+    for line in place.lines(found):
         letter = line.letter
         group = groups.setdefault((letter.error_type, letter.stage), _Group())
         group.letters += 1
@@ -201,14 +208,15 @@ def _rows(store: ObjectStore, found: LetterSet) -> Iterator[dict[str, Any]]:
         group.replays = max(group.replays, letter.replays)
     for (error_type, stage), group in sorted(groups.items()):
         yield {
-            "job": found.head.job,
-            "run": found.head.run,
+            "job": found.job,
+            "run": found.run,
             "error_type": error_type,
             "stage": stage,
             "letters": group.letters,
             "first_at": group.first,
             "last_at": group.last,
             "replays": group.replays,
+            "complete": found.complete,
         }
 
 
@@ -222,6 +230,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         _moment(row["first_at"]),
         _moment(row["last_at"]),
         str(row["replays"]),
+        "is complete" if row["complete"] else "has failed",
     )
 
 

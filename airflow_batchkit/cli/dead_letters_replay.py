@@ -20,16 +20,16 @@ from airflow_batchkit.cli.exits import DONE, STOPPED
 from airflow_batchkit.cli.interrupts import Interrupts
 from airflow_batchkit.cli.systems import dead_letters_at, sink_at
 from airflow_batchkit.cli.urls import parse
-from airflow_batchkit.connectors.object_storage import DeadLetters, DeadLetterSource, LetterFilter
-from airflow_batchkit.connectors.object_storage.replay import replay_of
-from airflow_batchkit.engine.exceptions import StoppedError, UsageError
+from airflow_batchkit.connectors.letters import DeadLetterSource, LetterFilter
+from airflow_batchkit.connectors.letters.place import replayable
+from airflow_batchkit.connectors.letters.replay import replay_of
+from airflow_batchkit.engine.exceptions import StoppedError
 from airflow_batchkit.engine.job import Job, RunIdentity
 from airflow_batchkit.engine.memory import settle_process
 from airflow_batchkit.engine.stop import Stop
 
 if TYPE_CHECKING:
     from airflow_batchkit.engine.connections import Connections
-    from airflow_batchkit.engine.pipeline import Pipeline
     from airflow_batchkit.engine.policies import RateLimit
     from airflow_batchkit.engine.report import Report
 
@@ -122,12 +122,12 @@ def _job_of(
     from airflow_batchkit.cli.connections import EnvironmentConnections
 
     place, sink = parse(str(place_url)), parse(str(sink_url))
-    letters = DeadLetterSource(url=place.url)  # stands in for the source, which only the job knows
+    letters = dead_letters_at(place)
     job = Job(
         name=f"replay {place.url} {sink.url}",
-        source=letters,
+        source=DeadLetterSource(letters),  # stands in for the source, which only the job knows
         sink=sink_at(sink, compression=None),
-        dead_letters=dead_letters_at(place),
+        dead_letters=letters,
     )
     yield _replay_of(job, settings), EnvironmentConnections()
 
@@ -160,12 +160,10 @@ def _job_of_task(dag_file: Path, task_id: str, settings: ReplayOptions) -> Itera
 
 
 def _replay_of(job: Job, settings: ReplayOptions) -> Job:
-    place = job.dead_letters
-    if not isinstance(place, DeadLetters):
-        raise UsageError(f"{job.name}: has no dead_letters=DeadLetters(…) that could be replayed")
-    source = DeadLetterSource(url=place.url, only=settings.only, job=settings.job, run=settings.run)
+    place = replayable(job.dead_letters, what=job.name)
+    source = DeadLetterSource(place, only=settings.only, job=settings.job, run=settings.run)
     job = dataclasses.replace(job, local=job.local or settings.local, throttle=settings.rate or job.throttle)
-    return replay_of(job, place, source=source)
+    return replay_of(job, source)
 
 
 def _replay(job: Job, connections: Connections, settings: ReplayOptions) -> int:
@@ -195,23 +193,9 @@ def _run(
     stop: Stop,
     settings: ReplayOptions,
 ) -> Report:
-    from airflow_batchkit.cli.progress import LOG, display
-    from airflow_batchkit.engine.pipeline import Pipeline
+    from airflow_batchkit.cli.progress import display
 
     moving = sys.stderr.isatty() if settings.progress is None else settings.progress
-
-    def new_pipeline(identity: RunIdentity) -> Pipeline:
-        return Pipeline(
-            job,
-            identity=identity,
-            store=file.store,
-            key=file.key,
-            connections=connections,
-            stop=stop,
-            listeners=[listener],
-            environment=legs.environment(),
-            log=LOG,
-        )
-
     with display(stop, moving=moving, verbose=settings.verbose, doing="replaying") as listener:
-        return legs.run_legs(new_pipeline, identity, stop=stop, listener=listener)
+        pipelines = legs.pipelines(job, file, connections=connections, stop=stop, listeners=[listener])
+        return legs.run_legs(pipelines, identity, stop=stop, listener=listener)

@@ -12,8 +12,8 @@ from airflow_batchkit.engine.exceptions import UsageError
 from airflow_batchkit.hooks.switches import as_switch
 
 if TYPE_CHECKING:
+    from airflow_batchkit.connectors.letters.place import ReplayablePlace
     from airflow_batchkit.connectors.object_storage.store import ObjectStore
-    from airflow_batchkit.engine.dead_letters import DeadLetterPlace
     from airflow_batchkit.engine.sink import Sink
     from airflow_batchkit.engine.source import OpenContext, Source
 
@@ -59,15 +59,22 @@ def sink_at(location: Location, *, compression: str | None) -> Sink:
     )
 
 
-def dead_letters_at(location: Location) -> DeadLetterPlace:
+def dead_letters_at(location: Location) -> ReplayablePlace:
     """Make the place for dead letters that a URL names.
 
     :raises UsageError: nothing can be written there.
     """
-    if location.scheme not in {"s3", "file"}:
-        raise UsageError(
-            f"--dead-letters: {location.scheme}:// cannot keep dead letters; use s3://… or file:///…"
-        )
+    if location.scheme.startswith("elasticsearch"):
+        from airflow_batchkit.connectors.elasticsearch import ElasticsearchDeadLetters
+
+        return ElasticsearchDeadLetters(index=location.path, conn_id=elasticsearch_name(location))
+    if location.scheme in {"sqlite", "postgresql"}:
+        from airflow_batchkit.connectors.sql import SqlDeadLetters
+
+        postgres = location.scheme == "postgresql"
+        conn_id = postgres_name(location) if postgres else f"sqlite://{location.path}?mode=rwc"
+        table = location.parameters.get("table")
+        return SqlDeadLetters(conn_id=conn_id, **({} if table is None else {"table": table}))
     from airflow_batchkit.connectors.object_storage import DeadLetters
 
     return DeadLetters(

@@ -13,6 +13,7 @@ from typing_extensions import override
 from airflow_batchkit.engine.exceptions import TransientError, UsageError
 from airflow_batchkit.engine.failpoints import effect
 from airflow_batchkit.engine.isolating import Isolating
+from airflow_batchkit.engine.shrinking import Share
 from airflow_batchkit.engine.types import Record, WriteResult
 from airflow_batchkit.engine.values import Value, qualified_name
 
@@ -46,7 +47,8 @@ class CallableSink(Value):
 
     - ``RecordError``: the record becomes a dead letter (a batch is halved until the bad record is alone);
     - ``BatchTooLargeError``: a batch is halved by its bytes; a record too large alone becomes a dead letter;
-    - ``TransientError``, ``PushbackError``: tried again from the call that failed, what was done stays done;
+    - ``TransientError``: tried again from the call that failed, what was done stays done;
+    - ``PushbackError``: the same, no sooner than it asks, with calls half as large; they grow back later;
     - anything else fails the run.
 
     The checkpoint is saved after each batch. After a kill the last batch is handed over again, with the same
@@ -105,6 +107,7 @@ class OpenCallableSink:
         self._log = context.log
         self._closed = threading.Event()
         self._leg: Leg | None = None
+        self.share = Share()
 
     @property
     def fingerprints(self) -> Mapping[str, str]:
@@ -175,4 +178,4 @@ class CallableWriter(Isolating):
     """
 
     def __init__(self, sink: OpenCallableSink) -> None:
-        super().__init__(sink.call, at_once=1 if sink.per_record else None)
+        super().__init__(sink.call, at_once=1 if sink.per_record else None, share=sink.share)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from airflow_batchkit.connectors.encoding import encode_record
+from airflow_batchkit.connectors.encoding import encode_record, salvage
 from airflow_batchkit.engine.exceptions import (
     OrderError,
     PermanentError,
@@ -19,7 +19,15 @@ from airflow_batchkit.engine.exceptions import (
     TransientError,
     UsageError,
 )
-from airflow_batchkit.engine.types import Cursor, Page, Record, Sizing, Total, record_size
+from airflow_batchkit.engine.types import (
+    Cursor,
+    Page,
+    Record,
+    Sizing,
+    Total,
+    UnreadableRecord,
+    record_size,
+)
 from airflow_batchkit.engine.values import Value, qualified_name
 
 if TYPE_CHECKING:
@@ -32,7 +40,8 @@ class IterableSource(Value):
 
     A resumed run calls the function again and passes over what was done, so it must return the same
     records in the same order each time. The ids passed over are checked against the cursor: a
-    changed iterable fails the run instead of losing records. One partition.
+    changed iterable fails the run instead of losing records. One partition. A record that has no exact form
+    in JSON (NaN, an infinity, half a character, a type that JSON does not know) becomes a dead letter.
 
     :param records: called without arguments; returns an iterable of dicts. When that has a ``len()``,
         progress is shown as a part of the whole.
@@ -103,7 +112,7 @@ class OpenIterableSource:
 
         :raises OrderError: the records before the cursor are not those of the leg before, or an id comes
             twice in a row.
-        :raises PermanentError: a record is no dict, has no key field, or has no exact form in JSON.
+        :raises PermanentError: a record is no dict, or has no key field.
         """
         del partition
         records = self._call() if self._first is None else self._first
@@ -176,10 +185,14 @@ class OpenIterableSource:
         if key is not None and fields.get(key) is None:
             raise PermanentError(f"{place} has no field {key!r} to be its id")
         try:
-            body = encode_record(fields)
+            name = str(number if key is None else fields[key])
+            name.encode()
+        except ValueError:  # half a character, or a number of more digits than Python writes
+            raise PermanentError(f"{place} cannot be named: its field {key!r} has no text") from None
+        try:
+            return Record(name, encode_record(fields))
         except RecordError as error:
-            raise PermanentError(f"{place} {error}") from error
-        return Record(str(number if key is None else fields[key]), body)
+            return UnreadableRecord(name, salvage(fields), message=f"{place}: {error}")
 
     def _check_open(self) -> None:
         if self._closed.is_set():
@@ -195,7 +208,9 @@ class _SeenRecords:
 
     def add(self, record: Record, *, keyed: bool) -> None:
         self.last_id = record.id
-        content = record.id.encode() if keyed else bytes(record.body)
+        # What is kept of an unreadable record may hold the address of an object, which is never the same.
+        by_id = keyed or isinstance(record, UnreadableRecord)
+        content = record.id.encode() if by_id else bytes(record.body)
         self._hash.update(b"%d:%b" % (len(content), content))
 
     def digest(self) -> str:

@@ -6,13 +6,14 @@ over a window only when every batch of it, and of all windows before it, is dura
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_batchkit.engine.checkpoint import Counts, PartitionProgress, cursor_dict
 from airflow_batchkit.engine.sink import BatchKey
+from airflow_batchkit.engine.tally import Tally
 from airflow_batchkit.engine.types import record_size
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Batch:
     :param rejected: records given up so far; kept only until the dead letters are durable.
     :param records: records taken from the source.
     :param nbytes: bytes taken from the source.
-    :param error_types: how often each kind of error made a dead letter of it.
+    :param tally: what made its dead letters.
     :param durable: set by the loop once sink and dead letters hold everything.
     """
 
@@ -77,20 +78,21 @@ class Batch:
     rejected: list[Rejection] = field(default_factory=list)
     records: int = 0
     nbytes: int = 0
-    error_types: Counter[str] = field(default_factory=Counter)
+    tally: Tally = field(default_factory=Tally)
     durable: bool = False
 
     def take(self, taken: Slice, result: TransformResult) -> None:
         """Account for records that went through the transform into the writer."""
         self.records += len(taken.records)
         self.nbytes += taken.nbytes
-        self.rejected.extend(result.rejected)
+        self.rejected += [*result.unreadable, *result.rejected]
         counts = self.counts
         counts.read += len(taken.records)
         counts.bytes_read += taken.nbytes
         counts.transformed += result.transformed
         counts.filtered += result.filtered
         counts.produced += len(result.produced)
+        counts.dead_lettered_by_source += len(result.unreadable)
         counts.dead_lettered_by_transform += len(result.rejected)
 
 

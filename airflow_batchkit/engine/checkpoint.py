@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import collections
 import zlib
-from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import msgspec
 
 from airflow_batchkit.engine.exceptions import CannotResumeError, PermanentError
+from airflow_batchkit.engine.policies.budget import Spent
 from airflow_batchkit.engine.types import Cursor
+
+if TYPE_CHECKING:
+    from airflow_batchkit.engine.tally import Tally
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 4096
 _ERROR_TYPES = 8
-_ERROR_TYPE_LENGTH = 60  # a server may call its errors what it likes
 
 
 class PartitionProgress(msgspec.Struct, array_like=True, frozen=True):
@@ -71,6 +73,7 @@ class Counts(msgspec.Struct):
     produced: int = 0
     written: int = 0
     unchanged: int = 0
+    dead_lettered_by_source: int = 0
     dead_lettered_by_transform: int = 0
     dead_lettered_by_sink: int = 0
     skipped: int = 0
@@ -81,7 +84,7 @@ class Counts(msgspec.Struct):
     @property
     def dead_lettered(self) -> int:
         """Records given up and kept, whoever gave them up."""
-        return self.dead_lettered_by_transform + self.dead_lettered_by_sink
+        return self.dead_lettered_by_source + self.dead_lettered_by_transform + self.dead_lettered_by_sink
 
     def add(self, other: Counts) -> None:
         """Add another's numbers to these."""
@@ -90,12 +93,13 @@ class Counts(msgspec.Struct):
 
     def difference(self) -> str | None:
         """Say where the two ends do not add up, None where they do."""
-        taken = self.transformed + self.filtered + self.dead_lettered_by_transform
+        by_source, by_transform = self.dead_lettered_by_source, self.dead_lettered_by_transform
+        taken = self.transformed + self.filtered + by_source + by_transform
         if self.read != taken:
             return (
                 f"read {self.read:,} records, but transformed {self.transformed:,} + "
-                f"filtered {self.filtered:,} + dead-lettered by the transform "
-                f"{self.dead_lettered_by_transform:,} = {taken:,} (difference {self.read - taken:+,})"
+                f"filtered {self.filtered:,} + dead-lettered by the source {by_source:,} and "
+                f"by the transform {by_transform:,} = {taken:,} (difference {self.read - taken:+,})"
             )
         given = self.written + self.unchanged + self.dead_lettered_by_sink + self.skipped
         if self.produced != given:
@@ -113,11 +117,15 @@ class Budget(msgspec.Struct):
 
     :param read: ``Counts.read`` when the period began.
     :param dead_lettered: ``Counts.dead_lettered`` when the period began.
-    :param exceeded: the message with which the run failed; empty while the budget holds.
+    :param classes: ``Checkpoint.classes`` when the period began.
+    :param warned: the last part of the budget of whose use was warned.
+    :param exceeded: the limit over which the run failed, in words; empty while the budget holds.
     """
 
     read: int = 0
     dead_lettered: int = 0
+    classes: dict[str, int] = {}
+    warned: float = 0.0
     exceeded: str = ""
 
 
@@ -145,6 +153,8 @@ class Checkpoint(msgspec.Struct, kw_only=True):
     :param source: what the source wants back.
     :param sink: what the sink wants back.
     :param errors: the most frequent error types and their counts, at most eight.
+    :param samples: the id of one record for each of these, in their order, cut where it is long.
+    :param classes: dead letters by error class.
     :param report: the final report, once completed.
     """
 
@@ -169,14 +179,35 @@ class Checkpoint(msgspec.Struct, kw_only=True):
     source: dict[str, Any] = {}
     sink: dict[str, Any] = {}
     errors: dict[str, int] = {}
+    samples: list[str] = []
+    classes: dict[str, int] = {}
     report: dict[str, Any] | None = None
 
-    def note_errors(self, error_types: Mapping[str, int]) -> None:
-        """Add to the most frequent error types, of which eight are kept."""
-        tally = collections.Counter(self.errors)
-        for error_type, count in error_types.items():
-            tally[error_type[:_ERROR_TYPE_LENGTH]] += count
-        self.errors = dict(tally.most_common(_ERROR_TYPES))
+    @property
+    def spent(self) -> Spent:
+        """What the error budget is asked about: what came since its period began."""
+        before = self.budget
+        return Spent(
+            read=self.counts.read - before.read,
+            dead_lettered=self.counts.dead_lettered - before.dead_lettered,
+            classes={name: count - before.classes.get(name, 0) for name, count in self.classes.items()},
+        )
+
+    def begin_budget_period(self) -> None:
+        """Fill the error budget again."""
+        self.budget = Budget(
+            read=self.counts.read, dead_lettered=self.counts.dead_lettered, classes=dict(self.classes)
+        )
+
+    def note_errors(self, tally: Tally) -> None:
+        """Add what made a batch's dead letters; of the error types the eight most frequent are kept."""
+        types = collections.Counter(self.errors)
+        # Those of an old checkpoint have none.
+        samples = {**tally.samples, **dict(zip(self.errors, self.samples, strict=False))}
+        types.update(tally.types)
+        self.errors = dict(types.most_common(_ERROR_TYPES))
+        self.samples = [samples.get(name, "") for name in self.errors]
+        self.classes = dict(collections.Counter(self.classes) + tally.classes)
 
 
 def encode(checkpoint: Checkpoint) -> str:

@@ -33,7 +33,7 @@ class DeadLetter(msgspec.Struct, kw_only=True, omit_defaults=True):
     :param index: its index where the source is more than one.
     :param routing: its routing value where one is set.
     :param version: its version where the source tells versions apart.
-    :param stage: who gave it up: ``transform`` or ``sink``.
+    :param stage: who gave it up: ``source`` (which could not read it), ``transform`` or ``sink``.
     :param error_class: how the error is classed.
     :param error_type: exception class or the server's error type.
     :param message: bounded, without the record's content.
@@ -41,7 +41,8 @@ class DeadLetter(msgspec.Struct, kw_only=True, omit_defaults=True):
     :param at: when it was given up last, in seconds since the epoch.
     :param first_at: when for the first time, where that was earlier.
     :param replays: how often it was replayed, and given up again.
-    :param record: the record's exact bytes (but for line breaks between its tokens).
+    :param record: the record's exact bytes (but for line breaks between its tokens); of a record that could
+        not be read, what there is of it.
     """
 
     job: str
@@ -138,6 +139,11 @@ def _again(letter: DeadLetter, before: DeadLetter) -> DeadLetter:
 class OpenDeadLetters(Protocol):
     """A dead-letter place with its connections made."""
 
+    @property
+    def url(self) -> str:
+        """The place, as ``batchkit dead-letters`` takes it; no credentials in it."""
+        ...
+
     def start(self, leg: Leg) -> None:
         """Prepare the place for this leg; fails the run at once when it cannot be written."""
         ...
@@ -150,6 +156,16 @@ class OpenDeadLetters(Protocol):
         """Move what counts to its final place and remove the rest; may be called again.
 
         :returns: ``place`` and ``count`` of the dead letters, as JSON types, for manifest and report.
+        """
+        ...
+
+    def reveal(self, publication: Publication) -> int:
+        """Let readers see what counts so far of a run that failed, marked as such; may be called again.
+
+        Nothing is taken from what the run needs when it goes on: it settles the whole at its end.
+
+        :returns: how many letters are to be seen.
+        :raises PermanentError: the place shows something that must not be replaced.
         """
         ...
 

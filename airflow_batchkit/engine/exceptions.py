@@ -58,6 +58,9 @@ class TransientError(BatchkitError):
     """The same call may work later."""
 
 
+LONGEST_RETRY_AFTER = 3600.0
+
+
 class _LaterError(TransientError):
     """A transient error that may know when to try again.
 
@@ -74,8 +77,14 @@ class _LaterError(TransientError):
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds until it makes sense to try again; None when nobody said."""
-        return self.args[1]  # type: ignore[no-any-return]  # args is tuple[Any, ...]
+        """Seconds until it makes sense to try again, at most an hour; None when nobody said anything sane.
+
+        Who asks for a day is asked again after an hour: a mistyped header must not end a run unnoticed.
+        """
+        said = self.args[1]
+        if not isinstance(said, int | float) or not said >= 0:  # NaN is not below 0 either
+            return None
+        return float(min(said, LONGEST_RETRY_AFTER))
 
 
 class PushbackError(_LaterError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from airflow_batchkit.engine.charging import whereabouts
 from airflow_batchkit.engine.exceptions import ReconciliationError
 from airflow_batchkit.engine.report import Report, count_dict, make_report
 from airflow_batchkit.engine.sink import Publication
@@ -44,6 +45,7 @@ class Finish:
         self._stop = around.stop
         self._teller = around.teller
         self._clock = around.clock
+        self._log = around.log
         self._retrying = around.retrying(around.job.timeouts.run)
 
     def run(self) -> Report:
@@ -68,6 +70,24 @@ class Finish:
         self._teller.tell(lambda listener: listener.on_finish(report))
         return report
 
+    def reveal_dead_letters(self) -> None:
+        """Let readers see what a run gave up that fails for good; what goes wrong here is only logged.
+
+        Ask only when the checkpoint is saved: what is to be seen is what it covers.
+        """
+        place, given_up = self._opened.dead_letters, self._checkpoint.counts.dead_lettered
+        if place is None or not given_up or self._job.mode != "real":
+            return
+        publication = self._publication({})
+        try:
+            self._retrying("showing of the dead letters", lambda: place.reveal(publication))
+        except Exception:  # noqa: BLE001  # the reason why the run fails is being raised already
+            self._log.exception(
+                "the dead letters of this run cannot be shown at %s; the run still has them", place.url
+            )
+        else:
+            self._log.info("%s: %s", f"{given_up:,} records given up", whereabouts(place, self._checkpoint))
+
     def _publish(self) -> Report:
         self._stop.raise_if_asked()
         self._teller.tell(lambda listener: listener.on_publishing())
@@ -78,7 +98,8 @@ class Finish:
         report = self._report("completed", published=published, letters=letters)
         self._checkpoint.status = "completed"
         self._checkpoint.report = report.to_dict()
-        self._checkpoint.source, self._checkpoint.sink = {}, {}  # no leg will ask: the report needs the room
+        # No leg will ask for these: the report needs the room.
+        self._checkpoint.source, self._checkpoint.sink, self._checkpoint.samples = {}, {}, []
         self._keeper.save(self._checkpoint)
         self._opened.sink.release()
         return report

@@ -5,7 +5,8 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 
-from airflow_batchkit.engine.exceptions import BatchTooLargeError, RecordError
+from airflow_batchkit.engine.exceptions import BatchTooLargeError, PushbackError, RecordError
+from airflow_batchkit.engine.shrinking import Share
 from airflow_batchkit.engine.types import Record, Rejection, WriteResult, record_size
 
 
@@ -15,21 +16,35 @@ class Isolating:
     What is refused is handed over again in two parts: halves by number for a ``RecordError``, by bytes for a
     ``BatchTooLargeError``. A record that is refused alone is given up. ``k`` such records among ``n`` cost at
     most ``2 · k · log2 n`` calls more (n rounded up to a power of two). Every other error comes through, and
-    the next :meth:`write` goes on with the call that failed: what was done stays done.
+    the next :meth:`write` goes on with the call that failed: what was done stays done. A ``PushbackError``
+    makes the calls after it half as large, until calls that succeed make them grow again.
 
     :param call: hands records over and counts what became of them.
     :param at_once: the most records of one call; None: all of them.
+    :param share: how large calls may be now; shared by the batches of a leg. Default: one of its own.
     """
 
     def __init__(
-        self, call: Callable[[Sequence[Record]], WriteResult], *, at_once: int | None = None
+        self,
+        call: Callable[[Sequence[Record]], WriteResult],
+        *,
+        at_once: int | None = None,
+        share: Share | None = None,
     ) -> None:
         self._call = call
         self._at_once = at_once
+        self._share = share or Share()
+        self._whole = 0
         self._added: list[Record] = []
         #: What is still to be handed over, the next call last: it outlives a failed try.
         self._pending: list[Sequence[Record]] = []
         self._result = WriteResult()
+
+    @property
+    def done(self) -> int:
+        """Records that are durable or given up, also while :meth:`write` fails."""
+        result = self._result
+        return result.written + result.unchanged + result.skipped + len(result.rejected)
 
     def add(self, records: Iterable[Record]) -> None:
         """Take records in; nothing is handed over yet."""
@@ -44,17 +59,31 @@ class Isolating:
             step = self._at_once or len(self._added)
             parts = [self._added[start : start + step] for start in range(0, len(self._added), step)]
             self._pending = [*reversed(parts)]
-            self._added = []
+            self._added, self._whole = [], step
         while self._pending:
-            records = self._pending[-1]
-            try:
-                result = self._call(records)
-            except (RecordError, BatchTooLargeError) as error:
-                self._pending[-1:] = self._smaller(records, error)
-            else:
-                self._pending.pop()
-                self._count(result)
+            self._hand_over(self._next())
         return self._result
+
+    def _next(self) -> Sequence[Record]:
+        """Return the records of the next call, which stand last among what is pending."""
+        records = self._pending[-1]
+        most = self._share.of(self._whole)
+        if len(records) > most:
+            self._pending[-1:] = [records[most:], records[:most]]
+        return self._pending[-1]
+
+    def _hand_over(self, records: Sequence[Record]) -> None:
+        try:
+            result = self._call(records)
+        except (RecordError, BatchTooLargeError) as error:
+            self._pending[-1:] = self._smaller(records, error)
+        except PushbackError:
+            self._share.pushed_back(len(records) / self._whole)
+            raise
+        else:
+            self._pending.pop()
+            self._count(result)
+            self._share.succeeded()
 
     def _smaller(
         self, records: Sequence[Record], error: RecordError | BatchTooLargeError

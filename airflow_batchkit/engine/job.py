@@ -64,6 +64,9 @@ class Job(Value):
 
         :raises UsageError: what contradicts what, and how to mend it.
         """
+        for name, kind in (("batch", BatchPolicy), ("batch_retry", BatchRetry), ("timeouts", Timeouts)):
+            if not isinstance(getattr(self, name), kind):
+                raise UsageError(f"{name}={getattr(self, name)!r}: must be a {kind.__name__}(…)")
         if self.error_budget.allows_any and self.dead_letters is None:
             raise UsageError(
                 "the error budget lets records be given up, but there is no place to keep them: "

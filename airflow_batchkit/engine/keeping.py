@@ -6,13 +6,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from airflow_batchkit.engine.checkpoint import Checkpoint, CheckpointStore, decode, encode
-from airflow_batchkit.engine.exceptions import CannotResumeError, SupersededError
+from airflow_batchkit.engine.exceptions import CannotResumeError, SupersededError, TransientError
 
 if TYPE_CHECKING:
     from airflow_batchkit.engine.clock import Clock
     from airflow_batchkit.engine.writing import Retrying
 
 SAVE_EVERY_SECONDS = 1.0
+
+
+class ChangedMeanwhileError(TransientError):
+    """Another leg saved the checkpoint between this leg's look at it and its claim: look again."""
 
 
 class CheckpointKeeper:
@@ -43,6 +47,7 @@ class CheckpointKeeper:
         self._save_each = save_each
         self._saved = saved
         self._token = ""
+        self._loaded: str | None = None
         self._saved_at = float("-inf")
 
     def load(self, *, ignore_damage: bool = False) -> Checkpoint | None:
@@ -51,7 +56,7 @@ class CheckpointKeeper:
         :param ignore_damage: the run begins anew anyway: treat what cannot be read as absent.
         :raises CannotResumeError: it is damaged or from a newer version.
         """
-        stored = self._retrying("load of the checkpoint", lambda: self._store.load(self._key))
+        stored = self._loaded = self._retrying("load of the checkpoint", lambda: self._store.load(self._key))
         if stored is None:
             return None
         try:
@@ -62,8 +67,16 @@ class CheckpointKeeper:
             raise CannotResumeError(f"{self._name}: {error}") from error
         return checkpoint
 
-    def claim(self, checkpoint: Checkpoint) -> None:
-        """Make this leg, named by ``checkpoint.token``, the owner of the run's progress."""
+    def claim(self, checkpoint: Checkpoint, *, confirm: Callable[[], None]) -> None:
+        """Make this leg, named by ``checkpoint.token``, the owner of the run's progress.
+
+        :param confirm: called when the checkpoint is no longer what was loaded; raises when a newer leg owns
+            the target.
+        :raises ChangedMeanwhileError: it was saved since, by a leg that this one has superseded.
+        """
+        if self._look() != self._loaded:
+            confirm()
+            raise ChangedMeanwhileError(f"{self._name} was saved by another leg while this one began")
         self._token = checkpoint.token
         self._write(checkpoint)
 
@@ -102,7 +115,7 @@ class CheckpointKeeper:
     def _still_mine(self) -> None:
         # There is no compare-and-set in the task state store or in Variables: read before each write. A leg
         # that sleeps between the two is stopped by the owner record at the target, which has one.
-        stored = self._retrying("look at the checkpoint", lambda: self._store.load(self._key))
+        stored = self._look()
         if stored is None:
             raise SupersededError(
                 f"{self._name} was removed while the run went on; it stops here, the next leg begins anew"
@@ -113,6 +126,9 @@ class CheckpointKeeper:
             raise CannotResumeError(f"{self._name} was changed while the run went on: {error}") from error
         if found != self._token:
             raise SupersededError(f"leg {found} took over from this leg ({self._token}); it stops here")
+
+    def _look(self) -> str | None:
+        return self._retrying("look at the checkpoint", lambda: self._store.load(self._key))
 
     def _write(self, checkpoint: Checkpoint) -> None:
         checkpoint.saved_at = self._clock.time()

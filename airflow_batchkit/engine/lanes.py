@@ -104,9 +104,12 @@ class Lanes:
             ) from error
         self._tries[lane.partition] += 1
         tries = self._tries[lane.partition]
-        wait = self._wait_before_try(tries + 1, error)
+        asked = error.retry_after if isinstance(error, PushbackError) else None
+        wait = self._retry.pause(tries, asked=asked)
         if tries >= self._retry.max_tries or wait > self._max_wait_in_slot:
             raise error
+        if isinstance(error, PushbackError):
+            self._reading.ask_for_less(lane.partition)
         lane.forget_window(reader=0)
         self._due[lane.partition] = self._clock.monotonic() + wait
         return f"read of {name}", tries, wait
@@ -124,9 +127,3 @@ class Lanes:
 
     def _open(self, partition: int, cursor: dict[str, Any] | None) -> None:
         self._lanes[partition] = Lane(partition, cursor, self._reading.begin(partition, cursor))
-
-    def _wait_before_try(self, number: int, error: TransientError) -> float:
-        first, most = self._retry.first_wait.total_seconds(), self._retry.max_wait.total_seconds()
-        wait = min(first * 2.0 ** min(number - 2, 30), most)
-        asked = error.retry_after if isinstance(error, PushbackError) else None
-        return max(wait, asked or 0.0)

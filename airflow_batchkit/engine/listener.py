@@ -36,6 +36,13 @@ class Listener:
     def on_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         """Hear that some records were given up and kept (or, without a place for them, only given up)."""
 
+    def on_budget_warning(self, used: float, dead_lettered: int) -> None:
+        """Hear that half, or four fifths, of the error budget is used; each once per budget period.
+
+        :param used: which part, from 0.5.
+        :param dead_lettered: records given up in this period.
+        """
+
     def on_publishing(self) -> None:
         """Hear that everything is written and publishing begins, which may take a while."""
 

@@ -15,14 +15,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from airflow_batchkit.engine.batching import Batch, Lane, Slice
-from airflow_batchkit.engine.exceptions import ErrorBudgetExceededError, StoppedError, TransientError
+from airflow_batchkit.engine.charging import Charging
+from airflow_batchkit.engine.exceptions import StoppedError, TransientError
 from airflow_batchkit.engine.lanes import Lanes
 from airflow_batchkit.engine.memory import freeze_what_stays
 from airflow_batchkit.engine.watch import Watch
 
 if TYPE_CHECKING:
     from airflow_batchkit.engine.checkpoint import Checkpoint
-    from airflow_batchkit.engine.dead_letters import DeadLetter
     from airflow_batchkit.engine.keeping import CheckpointKeeper
     from airflow_batchkit.engine.opening import Opened
     from airflow_batchkit.engine.reading import Arrival
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from airflow_batchkit.engine.writing import Outcome
 
 _POLL_SECONDS = 0.1
-_BUDGET_WARNINGS = (0.5, 0.8)
 _GRACE_SECONDS = 1.5  # SIGKILL may follow a SIGTERM after 5 s: what is in flight gets a part of that
 _RENEW_SECONDS = 10.0  # the sink knows its lease; it only has to be asked, also while no window ends
 
@@ -67,6 +66,7 @@ class Loop:
         self._stages = stages
         self._keeper = keeper
         self._tracker = tracker
+        self._charging = Charging(around, checkpoint, place=opened.dead_letters)
         self._teller = around.teller
         self._clock = around.clock
         self._watch = Watch(
@@ -83,7 +83,6 @@ class Loop:
         )
         self._moved = False
         self._unsaved = False
-        self._budget_warned = 0.0
         self._renewed_at = around.clock.monotonic()
 
     def run(self) -> None:
@@ -92,16 +91,17 @@ class Loop:
         :raises StoppedError: a stop was asked; everything up to the checkpoint is durable.
         """
         freeze_what_stays()
-        while self._lanes and not self._enough():
-            self._ask()
-            arrival = self._stages.reading.next(_POLL_SECONDS, unless=self._stages.writers.any_ended)
-            if arrival is not None:
-                self._take(arrival)
-            self._commit(self._stages.writers.collect(0))
-            self._lanes.begin_due()
-            self._lanes.open_more()
-        self._stages.reading.stop()
-        self._await_writes()
+        with self._watch:
+            while self._lanes and not self._enough():
+                self._ask()
+                arrival = self._stages.reading.next(_POLL_SECONDS, unless=self._stages.writers.any_ended)
+                if arrival is not None:
+                    self._take(arrival)
+                self._commit(self._stages.writers.collect(0))
+                self._lanes.begin_due()
+                self._lanes.open_more()
+            self._stages.reading.stop()
+            self._await_writes()
 
     # reading
 
@@ -162,15 +162,17 @@ class Loop:
     # commit
 
     def _commit(self, outcomes: Sequence[Outcome]) -> None:
+        self._watch.seen()
         failed = next((outcome.error for outcome in outcomes if outcome.error is not None), None)
         for outcome in outcomes:
             if outcome.error is None:
-                self._note_letters(outcome.letters)
+                self._charging.take(outcome.letters)
+                outcome.batch.tally.note(outcome.letters)
                 outcome.batch.durable = True
         if self._move_frontier():
             self._watch.moved()
             self._moved = self._unsaved = True
-            self._charge_budget()
+            self._charging.charge()
             progress = self._tracker.progress()
             self._teller.tell(lambda listener: listener.on_progress(progress))
         self._keep_house()
@@ -183,24 +185,11 @@ class Loop:
             moved = True
             for batch in batches:
                 self._checkpoint.counts.add(batch.counts)
-                self._checkpoint.note_errors(batch.error_types)
+                self._checkpoint.note_errors(batch.tally)
         if moved:
             self._checkpoint.frontier = self._lanes.frontier
             self._opened.note_state(self._checkpoint)
         return moved
-
-    def _note_letters(self, letters: Sequence[DeadLetter]) -> None:
-        if not letters:
-            return
-        self._teller.tell(lambda listener: listener.on_dead_letters(letters))
-        if self._opened.dead_letters is None and not self._job.local:
-            first = letters[0]
-            # The window is not committed: nothing keeps the record, so the cursor must not pass it.
-            raise ErrorBudgetExceededError(
-                f"record {first.id!r} of {first.partition} cannot be processed ({first.error_type}: "
-                f"{first.message}), and there is no place for dead letters; mend it, or set dead_letters "
-                "and an error budget"
-            )
 
     def _keep_house(self) -> None:
         """Do what is due by the clock, whether or not something moved."""
@@ -210,30 +199,6 @@ class Loop:
         if self._clock.monotonic() - self._renewed_at > _RENEW_SECONDS:
             self._renewed_at = self._clock.monotonic()
             self._keeper.renew(self._opened.sink.renew)
-
-    def _charge_budget(self) -> None:
-        if self._job.local:
-            return
-        counts, budget = self._checkpoint.counts, self._checkpoint.budget
-        period = {
-            "dead_lettered": counts.dead_lettered - budget.dead_lettered,
-            "read": counts.read - budget.read,
-        }
-        exceeded = self._job.error_budget.exceeded(**period)
-        if exceeded is None:
-            self._warn_of_budget(self._job.error_budget.used(**period), period["dead_lettered"])
-            return
-        top = ", ".join(f"{name} × {count:,}" for name, count in list(self._checkpoint.errors.items())[:3])
-        budget.exceeded = f"error budget exceeded: {exceeded}; most frequent: {top}"
-        raise ErrorBudgetExceededError(f"{budget.exceeded}; a clear of the task opens a new budget period")
-
-    def _warn_of_budget(self, used: float, dead_lettered: int) -> None:
-        reached = max((level for level in _BUDGET_WARNINGS if used >= level), default=0.0)
-        if reached > self._budget_warned:
-            self._around.log.warning(
-                "%.0f%% of the error budget is used: %s dead letters", used * 100, f"{dead_lettered:,}"
-            )
-            self._budget_warned = reached
 
     # waiting and stopping
 
@@ -264,6 +229,7 @@ class Loop:
             self._teller.tell(lambda listener: listener.on_waiting(reason, seconds))
         end = self._clock.monotonic() + seconds
         while (left := end - self._clock.monotonic()) > 0 and self._around.stop.asked is None:
+            self._watch.check_run()
             self._commit(self._stages.writers.collect(min(left, _POLL_SECONDS)))
         self._watch.waited(seconds)
         self._tracker.waited(seconds)

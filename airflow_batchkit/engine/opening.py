@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_batchkit.engine.checkpoint import Budget, Checkpoint
+from airflow_batchkit.engine.checkpoint import Checkpoint
 from airflow_batchkit.engine.exceptions import CannotResumeError
 from airflow_batchkit.engine.local import LocalSink
 from airflow_batchkit.engine.resumption import (
@@ -134,7 +134,7 @@ def next_checkpoint(
             checkpoint.alias = identity.run
         checkpoint.frontier = stored.frontier.for_new_leg()
         if decision.new_budget_period:
-            checkpoint.budget = Budget(read=stored.counts.read, dead_lettered=stored.counts.dead_lettered)
+            checkpoint.begin_budget_period()
             checkpoint.stuck_legs = 0
             checkpoint.legs = 1  # whoever clears a run gives it all its legs again
     else:

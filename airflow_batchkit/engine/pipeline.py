@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_batchkit.engine.clock import Clock, SystemClock
 from airflow_batchkit.engine.exceptions import StoppedError, SupersededError, TransientError
 from airflow_batchkit.engine.finish import Finish
-from airflow_batchkit.engine.keeping import CheckpointKeeper
+from airflow_batchkit.engine.keeping import ChangedMeanwhileError, CheckpointKeeper
 from airflow_batchkit.engine.loop import Loop
 from airflow_batchkit.engine.opening import Opened, next_checkpoint, open_all
 from airflow_batchkit.engine.report import Plan, Report
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from airflow_batchkit.engine.listener import Listener
     from airflow_batchkit.engine.resumption import Decision
 
+_BEGINNINGS = 3  # looks at a checkpoint that other legs go on saving meanwhile
 _FIRST_PAUSE = 30.0
 _LONGEST_PAUSE = 600.0
 
@@ -111,6 +113,12 @@ class Pipeline:
             raise
 
     def _leg(self) -> Report:
+        for _ in range(_BEGINNINGS - 1):
+            with contextlib.suppress(ChangedMeanwhileError):
+                return self._begin()
+        return self._begin()
+
+    def _begin(self) -> Report:
         stored, decision = self._decide()
         self._log.info("%s", decision.reason)
         if decision.action == "done" and stored is not None and stored.report is not None:
@@ -187,7 +195,11 @@ class Pipeline:
             if opened.dead_letters is not None:
                 opened.dead_letters.start(leg)
             opened.note_state(checkpoint)
-            self._keeper.claim(checkpoint)
+            # Asked for a pause, however short, a sink looks at the target itself.
+            self._keeper.claim(checkpoint, confirm=lambda: opened.sink.renew(for_seconds=1.0))
+        except ChangedMeanwhileError:
+            opened.sink.release()  # the run may turn out to be complete
+            raise
         except (TransientError, StoppedError, SupersededError):
             raise
         except Exception:
@@ -220,10 +232,11 @@ class Pipeline:
 
     def _go(self, opened: Opened, checkpoint: Checkpoint, leg: Leg) -> Report:
         tracker = ProgressTracker(checkpoint, opened.source.total, self._clock)
+        finish = Finish(self._around, opened, checkpoint, keeper=self._keeper, tracker=tracker)
         began_at = checkpoint.frontier
         try:
             self._loop(opened, checkpoint, leg, tracker)
-            return Finish(self._around, opened, checkpoint, keeper=self._keeper, tracker=tracker).run()
+            return finish.run()
         except SupersededError:
             raise
         except StoppedError as stopped:
@@ -239,7 +252,8 @@ class Pipeline:
             raise StoppedError(f"{type(error).__name__}: {error}", pause) from error
         except Exception:
             checkpoint.status = "failed"
-            self._leave(opened, checkpoint, tracker, pause=None)
+            if self._leave(opened, checkpoint, tracker, pause=None):
+                finish.reveal_dead_letters()
             opened.sink.release()
             raise
 
@@ -263,8 +277,11 @@ class Pipeline:
 
     def _leave(
         self, opened: Opened, checkpoint: Checkpoint, tracker: ProgressTracker, *, pause: float | None
-    ) -> None:
-        """Save what is durable on the way out; a failure to do so must not hide why the leg ends."""
+    ) -> bool:
+        """Save what is durable on the way out; a failure to do so must not hide why the leg ends.
+
+        :returns: whether it is saved, and the target still this leg's.
+        """
         tracker.touch()
         try:
             # The save first: a renewal that hangs must not cost it its three seconds.
@@ -274,3 +291,5 @@ class Pipeline:
             raise
         except Exception:  # noqa: BLE001  # the reason why the leg ends is being raised already
             self._log.exception("the last save of this leg failed; the next goes on from the save before it")
+            return False
+        return True

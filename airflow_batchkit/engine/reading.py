@@ -5,14 +5,19 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from airflow_batchkit.engine.shrinking import Share
 
 if TYPE_CHECKING:
     from airflow_batchkit.engine.source import OpenSource
     from airflow_batchkit.engine.types import Cursor, Page, Sizing
 
 READ_AHEAD_BYTES = 4 * 1024 * 1024
+# Smaller pages would ask the more of a server that has too much to do.
+_LEAST_PAGE_RECORDS = 10
+_LEAST_PAGE_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,7 @@ class ReadAhead:
         self._queued_bytes = 0
         self._stopped = False
         self._readers = 0
+        self._shares: dict[int, Share] = {}
 
     def begin(self, partition: int, after: Cursor | None) -> int:
         """Start reading a partition strictly after a cursor; return the reader's number."""
@@ -69,6 +75,11 @@ class ReadAhead:
         )
         thread.start()
         return reader
+
+    def ask_for_less(self, partition: int) -> None:
+        """Halve the pages that the next reader of a partition asks for; they grow back page by page."""
+        share = self._shares.setdefault(partition, Share())
+        share.pushed_back(share.value)
 
     def next(self, timeout: float, *, unless: Callable[[], bool] = lambda: False) -> Arrival | None:
         """Return the next arrival; None when there is none within ``timeout`` seconds.
@@ -93,14 +104,30 @@ class ReadAhead:
             self._changed.notify_all()
 
     def _read(self, reader: int, partition: int, after: Cursor | None) -> None:
+        share = self._shares.get(partition)
+        sizing = self._share_of_sizing(share)
         try:
-            for page in self._source.read(partition, after, self._sizing):
+            for page in self._source.read(partition, after, sizing):
                 if not self._put(Arrival(reader, partition, page)):
                     return
+                if share is not None:
+                    share.succeeded()
+                    grown = self._share_of_sizing(share)
+                    sizing.page_records, sizing.page_bytes = grown.page_records, grown.page_bytes
         except BaseException as error:  # noqa: BLE001  # handed to the loop, which raises it in the main thread
             self._put(Arrival(reader, partition, error=error))
         else:
+            self._shares.pop(partition, None)
             self._put(Arrival(reader, partition))
+
+    def _share_of_sizing(self, share: Share | None) -> Sizing:
+        share = share or Share()
+        return replace(
+            self._sizing,
+            first_page_records=share.of(self._sizing.first_page_records),
+            page_records=share.of(self._sizing.page_records, least=_LEAST_PAGE_RECORDS),
+            page_bytes=share.of(self._sizing.page_bytes, least=_LEAST_PAGE_BYTES),
+        )
 
     def _put(self, arrival: Arrival) -> bool:
         nbytes = 0 if arrival.page is None else arrival.page.nbytes

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from airflow_batchkit.engine.charging import HOW_TO_GO_ON, why_exceeded
 from airflow_batchkit.engine.exceptions import CannotResumeError, ErrorBudgetExceededError
 
 if TYPE_CHECKING:
@@ -64,9 +65,7 @@ def decide(  # noqa: PLR0911  # one return per row of the table in docs/airflow.
         return Decision(action="begin", reason="cleared with when_cleared='restart': the run begins anew")
     _refuse_what_does_not_fit(stored, identity, mode=mode, now=now)
     if stored.budget.exceeded and not cleared:
-        raise ErrorBudgetExceededError(
-            f"{stored.budget.exceeded}; a clear of the task opens a new budget period"
-        )
+        raise ErrorBudgetExceededError(f"{why_exceeded(stored)}; {HOW_TO_GO_ON}")
     return Decision(
         action="resume",
         reason=f"resumes after {stored.counts.read:,} records (leg {stored.legs + 1}"

@@ -104,6 +104,20 @@ class BatchWriter(Protocol):
         ...
 
 
+@runtime_checkable
+class GradualWriter(Protocol):
+    """What a :class:`BatchWriter` has besides that gets its batch done by several calls.
+
+    Tries are counted from the last one that got anything done: a sink that takes a batch in ten bites, and
+    pushes back after each, is not in trouble.
+    """
+
+    @property
+    def done(self) -> int:
+        """Records that are durable or given up, also while ``write`` fails."""
+        ...
+
+
 class OpenSink(Protocol):
     """A sink with its connections made. All calls but :meth:`BatchWriter.write` come from one thread."""
 

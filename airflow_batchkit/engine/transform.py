@@ -7,7 +7,8 @@ It returns
 - ``None``: the record is *filtered*, on purpose;
 - several documents (a list, a generator): the record becomes several, whose ids are ``<id>-1``, ``<id>-2``, …
 
-What it raises sends that one record to the dead letters, with its stack trace.
+What it raises sends that one record to the dead letters, with its stack trace. A record that its source could
+not read goes there too, and never comes to the transform.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import hashlib
 import inspect
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import CellType, CodeType
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ import msgspec
 
 from airflow_batchkit.engine.dead_letters import ReplayedRecord
 from airflow_batchkit.engine.exceptions import BatchkitError, RecordError
-from airflow_batchkit.engine.types import Record, Rejection
+from airflow_batchkit.engine.types import Record, Rejection, UnreadableRecord
 from airflow_batchkit.engine.values import plain, qualified_name
 
 if TYPE_CHECKING:
@@ -46,12 +47,14 @@ class TransformResult:
     :param transformed: records that became one or more others.
     :param filtered: records for which the transform returned nothing.
     :param rejected: records whose transform failed.
+    :param unreadable: records that their source could not read.
     """
 
     produced: list[Record] = field(default_factory=list)
     transformed: int = 0
     filtered: int = 0
     rejected: list[Rejection] = field(default_factory=list)
+    unreadable: list[Rejection] = field(default_factory=list)
 
 
 class TransformStage:
@@ -72,9 +75,13 @@ class TransformStage:
         :param between: called between two records, about twice a second: a slow transform must not keep the
             run from saving or stopping. What it raises comes through.
         """
-        if self._transform is None:
-            return TransformResult(produced=list(records), transformed=len(records))
         result = TransformResult()
+        # Without a line of Python per record: 15 ms for a million of them.
+        if UnreadableRecord in map(type, records):
+            records = list(_readable(records, result.unreadable))
+        if self._transform is None:
+            result.produced, result.transformed = list(records), len(records)
+            return result
         due = time.monotonic() + _BETWEEN_SECONDS
         for record in records:
             if time.monotonic() >= due:
@@ -111,6 +118,22 @@ class TransformStage:
         raise RecordError(
             f"the transform returned {type(returned).__name__}, not a document, several, or None"
         )
+
+
+def _readable(records: Sequence[Record], unreadable: list[Rejection]) -> Iterator[Record]:
+    for record in records:
+        if isinstance(record, UnreadableRecord):
+            unreadable.append(
+                Rejection(
+                    record=record,
+                    stage="source",
+                    error_class="record",
+                    error_type=record.error_type,
+                    message=record.message,
+                )
+            )
+        else:
+            yield record
 
 
 def _document(item: object) -> Mapping[str, Any]:

@@ -32,6 +32,21 @@ class Record(msgspec.Struct, gc=False):
     version: int | None = None
 
 
+class UnreadableRecord(Record, kw_only=True, gc=False):
+    """A record that its source can name, but not read: it becomes a dead letter of the stage ``"source"``.
+
+    Neither transform nor sink sees it.
+
+    :param body: a JSON object that keeps what there is: ``{"readable": {…}, "unreadable": {…}}``, both by
+        field.
+    :param message: what cannot be read, and why; without the record's content.
+    :param error_type: names the kind of trouble.
+    """
+
+    message: str
+    error_type: str = "UnreadableRecord"
+
+
 def on_one_line(body: bytes) -> bytes:
     """Take the line breaks between a body's tokens out; a body without any stays as it is, byte for byte."""
     if b"\n" not in body and b"\r" not in body:
@@ -56,7 +71,8 @@ def record_size(record: Record) -> int:
 class Page:
     """What a source delivered in one answer.
 
-    :param records: in the partition's declared order; may be empty.
+    :param records: in the partition's declared order; may be empty. One that cannot be read is an
+        :class:`UnreadableRecord` at its place.
     :param nbytes: size of the records in bytes, as held in memory; not less than the sum of their
         :func:`record_size`, for batches are cut by it.
     :param window_end: the cursor to resume after when this page is the last of a window, else None.
@@ -82,12 +98,16 @@ class Total:
     exact: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Sizing:
     """How large windows and pages should be; a source treats every number as a wish except where noted.
 
+    Each reader has one of its own, whose ``page_…`` change while it reads: they are looked at before each
+    page. After a pushback they are smaller, and grow back with the pages that arrive.
+
     :param batch_records: at most this many records in a window that the source cuts itself; None: no limit.
     :param batch_bytes: bytes of a window that the source cuts itself.
+    :param first_page_records: records in a reader's first page, as long as it does not know their size.
     :param page_records: never more records than this in one page (a rate limit needs small steps).
     :param page_bytes: bytes to aim at for one page.
     :param window_seconds: reading one window should not take much longer.
@@ -95,6 +115,7 @@ class Sizing:
 
     batch_records: int | None
     batch_bytes: int
+    first_page_records: int = 500
     page_records: int = 10_000
     page_bytes: int = 3 * 1024 * 1024
     window_seconds: float = 2.0
@@ -105,7 +126,7 @@ class Rejection:
     """One record that was given up, and why.
 
     :param record: the record as it was read (before the transform).
-    :param stage: ``"transform"`` or ``"sink"``.
+    :param stage: ``"source"``, ``"transform"`` or ``"sink"``.
     :param error_class: ``record``, ``permanent``, …: how the connector's error table classes it.
     :param error_type: exception class, or the server's own name for the error.
     :param message: one line, bounded, without the record's content.

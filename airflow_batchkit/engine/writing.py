@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import random
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -11,16 +10,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import tenacity
-from typing_extensions import override
 
 from airflow_batchkit.engine.dead_letters import DeadLetter, envelope
 from airflow_batchkit.engine.exceptions import PushbackError, TransientError
+from airflow_batchkit.engine.sink import GradualWriter
 
 if TYPE_CHECKING:
     from airflow_batchkit.engine.batching import Batch
     from airflow_batchkit.engine.dead_letters import OpenDeadLetters
     from airflow_batchkit.engine.policies import BatchRetry
-    from airflow_batchkit.engine.sink import Leg
+    from airflow_batchkit.engine.sink import BatchWriter, Leg
     from airflow_batchkit.engine.stop import Stop
 
 T = TypeVar("T")
@@ -36,26 +35,41 @@ class Notice:
     wait: float
 
 
-class _EqualJitter(tenacity.wait.wait_base):
-    """Between half and the whole of the exponential step, and never less than the other side asked for."""
+class _Patience:
+    """Counts the tries in vain of one call, and says how long to wait after each.
 
-    def __init__(self, policy: BatchRetry) -> None:
-        self._first = policy.first_wait.total_seconds()
-        self._most = policy.max_wait.total_seconds()
+    :param policy: how often and how patiently.
+    :param total_seconds: all tries and waits together.
+    :param done: how much the call has got done so far.
+    """
 
-    @override
-    def __call__(self, retry_state: tenacity.RetryCallState) -> float:
-        step = min(self._first * 2.0 ** min(retry_state.attempt_number - 1, 30), self._most)
-        error = retry_state.outcome.exception() if retry_state.outcome else None
+    def __init__(self, policy: BatchRetry, total_seconds: float, done: Callable[[], int]) -> None:
+        self._policy = policy
+        self._total_seconds = total_seconds
+        self._done = done
+        self._done_before = done()
+        self.tries = 0
+
+    def wait(self, state: tenacity.RetryCallState) -> float:
+        """Return the seconds to wait; asked once after each failed try, before :meth:`is_out`."""
+        done = self._done()
+        self.tries = self.tries + 1 if done == self._done_before else 1
+        self._done_before = done
+        error = state.outcome.exception() if state.outcome else None
         asked = error.retry_after if isinstance(error, PushbackError) else None
-        return max(random.uniform(step / 2, step), asked or 0.0)
+        return self._policy.pause(self.tries, asked=asked)
+
+    def is_out(self, state: tenacity.RetryCallState) -> bool:
+        """Whether there were tries enough, or the next would come too late."""
+        next_try = (state.seconds_since_start or 0.0) + state.upcoming_sleep
+        return self.tries >= self._policy.max_tries or next_try >= self._total_seconds
 
 
 class Retrying:
     """Calls something again while it fails in a way that may pass; the real last exception comes through.
 
     :param policy: how often and how patiently.
-    :param total_seconds: give up after this long, whatever the tries.
+    :param total_seconds: all tries and waits together; a wait that would end later is not begun.
     :param stop: a stop request ends the waiting.
     :param max_wait_in_slot: a longer wait that the other side asks for is not sat out here: it is raised.
     :param notify: told of every retry.
@@ -76,19 +90,24 @@ class Retrying:
         self._max_wait_in_slot = max_wait_in_slot
         self._notify = notify
 
-    def __call__(self, what: str, function: Callable[[], T]) -> T:
+    def __call__(self, what: str, function: Callable[[], T], *, done: Callable[[], int] = lambda: 0) -> T:
         """Call ``function`` until it returns, fails for good, or the tries are used up.
 
         :param what: names the call for people (``"write of batch 3 of orders.0"``).
+        :param done: how much it has got done so far: a try that moved this is the first of a new count.
         :raises StoppedError: a stop was asked while waiting for the next try.
         """
+        patience = _Patience(self._policy, self._total_seconds, done)
+
+        def tell(state: tenacity.RetryCallState) -> None:
+            self._tell(what, patience.tries, state)
+
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(self._worth_waiting),
-            stop=tenacity.stop_after_attempt(self._policy.max_tries)
-            | tenacity.stop_after_delay(self._total_seconds),
-            wait=_EqualJitter(self._policy),
+            stop=patience.is_out,
+            wait=patience.wait,
             sleep=self._sleep,
-            before_sleep=lambda state: self._tell(what, state),
+            before_sleep=tell,
             reraise=True,
         )
         return retrying(function)
@@ -102,10 +121,10 @@ class Retrying:
         self._stop.wait(seconds)
         self._stop.raise_if_asked()
 
-    def _tell(self, what: str, state: tenacity.RetryCallState) -> None:
+    def _tell(self, what: str, tries: int, state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        if error is not None:
-            self._notify(Notice(what, error, state.attempt_number, state.upcoming_sleep))
+        assert error is not None, "only what failed is tried again"  # noqa: S101  # narrows the type
+        self._notify(Notice(what, error, tries, state.upcoming_sleep))
 
 
 @dataclass(slots=True)
@@ -201,7 +220,8 @@ class Writers:
 
     def _make_durable(self, batch: Batch) -> list[DeadLetter]:
         where = f"batch {batch.key.number} of {self._leg.partitions[batch.key.partition]}"
-        result = self._retrying(f"write of {where}", batch.writer.write)
+        writer = batch.writer
+        result = self._retrying(f"write of {where}", writer.write, done=lambda: _done_by(writer))
         batch.counts.written += result.written
         batch.counts.unchanged += result.unchanged
         batch.counts.skipped += result.skipped
@@ -211,8 +231,11 @@ class Writers:
             for rejection in (*batch.rejected, *result.rejected)
         ]
         batch.rejected.clear()
-        batch.error_types.update(letter.error_type for letter in letters)
         place = self._dead_letters
         if letters and place is not None:
             self._retrying(f"dead letters of {where}", lambda: place.put(batch.key, letters))
         return letters
+
+
+def _done_by(writer: BatchWriter) -> int:
+    return writer.done if isinstance(writer, GradualWriter) else 0

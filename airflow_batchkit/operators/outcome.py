@@ -4,6 +4,7 @@
 the engine says                                 Airflow does
 ==============================================  ==============================================================
 ``StoppedError``                                comes back later; no retry is used, no callback runs
+``TargetHeldError``                             the same, when the other run's lease is over
 ``TransientError`` while a stop was asked       the same
 ``TransientError``                              fails this try; its retries decide
 ``SupersededError``                             nothing: no callback runs, and a reschedule of a task instance
@@ -21,6 +22,7 @@ from airflow_batchkit.engine.exceptions import (
     BatchkitError,
     StoppedError,
     SupersededError,
+    TargetHeldError,
     TransientError,
 )
 
@@ -41,17 +43,27 @@ def outcome(
 
     if isinstance(error, SupersededError):
         return come_back_after(0.0, settings)
-    if isinstance(error, StoppedError) or (isinstance(error, TransientError) and stop_asked is not None):
+    pause = _pause(error, stop_asked)
+    if pause is not None:
         if legs >= settings.max_legs:
             return AirflowFailException(
                 f"the run had {legs} legs, {settings.max_legs} are allowed; raise [batchkit] max_legs "
                 f"and clear the task to go on from the checkpoint. It stopped last because: {error}"
             )
-        pause = error.resume_after if isinstance(error, StoppedError) else None
-        return come_back_after(pause or 0.0, settings)
+        return come_back_after(pause, settings)
     if isinstance(error, TransientError):
         return error
     return AirflowFailException(f"{type(error).__name__}: {error}")
+
+
+def _pause(error: BatchkitError, stop_asked: str | None) -> float | None:
+    """Return after how many seconds the run goes on, None where Airflow shall hear of a failure."""
+    if isinstance(error, StoppedError):
+        return error.resume_after or 0.0
+    if isinstance(error, TargetHeldError):
+        # The other run is at work: to wait for it costs a retry no more than to wait in a queue does.
+        return error.retry_after or 0.0
+    return 0.0 if isinstance(error, TransientError) and stop_asked is not None else None
 
 
 def come_back_after(seconds: float, settings: SiteSettings) -> BaseException:

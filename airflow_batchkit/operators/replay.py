@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from airflow_batchkit.connectors.object_storage import DeadLetters, DeadLetterSource, LetterFilter
-from airflow_batchkit.connectors.object_storage.replay import replay_of
+from airflow_batchkit.connectors.letters import DeadLetterSource, LetterFilter
+from airflow_batchkit.connectors.letters.place import replayable
+from airflow_batchkit.connectors.letters.replay import replay_of
+from airflow_batchkit.connectors.object_storage import DeadLetters
 from airflow_batchkit.engine.exceptions import UsageError
 from airflow_batchkit.operators.base import BatchkitOperator
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from airflow_batchkit.engine.dead_letters import DeadLetterPlace
     from airflow_batchkit.engine.job import Job
     from airflow_batchkit.engine.sink import Sink
     from airflow_batchkit.engine.source import Source
@@ -28,7 +31,7 @@ class ReplayDeadLettersOperator(BatchkitOperator):
     :class:`~airflow_batchkit.operators.base.BatchkitOperator` besides, but for ``error_budget``,
     ``start_at`` and ``max_batches``.
 
-    :param dead_letters: the place, or its URL; as the job was given it (templated).
+    :param dead_letters: the place, or the URL of a :class:`DeadLetters`; as the job was given it (templated).
     :param sink: the job's sink (templated).
     :param only: which letters (templated). Default: all that were replayed less than ten times.
     :param of_job: ``dag_id.task_id`` of the job, where several share the place (templated). Default: the one
@@ -48,7 +51,7 @@ class ReplayDeadLettersOperator(BatchkitOperator):
     def __init__(
         self,
         *,
-        dead_letters: DeadLetters | str,
+        dead_letters: DeadLetterPlace | str,
         sink: Sink,
         only: LetterFilter | None = None,
         of_job: str | None = None,
@@ -75,19 +78,12 @@ class ReplayDeadLettersOperator(BatchkitOperator):
 
     @override
     def job(self, name: str) -> Job:
-        return replay_of(super().job(name), self._place, source=self._letters)
-
-    @property
-    def _place(self) -> DeadLetters:
-        if not isinstance(self.dead_letters, DeadLetters):
-            raise UsageError(f"dead_letters={self.dead_letters!r}: give DeadLetters(url), or the URL")
-        return self.dead_letters
+        return replay_of(super().job(name), self._letters)
 
     @property
     def _letters(self) -> DeadLetterSource:
         return DeadLetterSource(
-            url=self._place.url,
-            conn_id=self._place.conn_id,
+            replayable(self.dead_letters, what=f"task {self.task_id!r}"),
             only=self.only or LetterFilter(),
             job=self.of_job,
             run=self.of_run,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -9,6 +10,7 @@ from airflow_batchkit.engine.exceptions import UsageError
 from airflow_batchkit.provider_info import SECTION, default_of
 
 _RETENTION_MARGIN = timedelta(days=1)
+_MOST = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +43,7 @@ class SiteSettings:
 def site_settings() -> SiteSettings:
     """Read the options, with the provider's own defaults.
 
-    :raises UsageError: an option that must be a number is none.
+    :raises UsageError: an option that must be a number is none, or below zero, or endless.
     """
     from airflow.providers.common.compat.sdk import conf
 
@@ -50,9 +52,12 @@ def site_settings() -> SiteSettings:
 
     def number(name: str) -> float:
         try:
-            return float(text(name))
-        except ValueError as error:
-            raise UsageError(f"[{SECTION}] {name} = {text(name)!r}: must be a number") from error
+            given = float(text(name))
+        except ValueError:
+            given = math.nan
+        if not 0 <= given <= _MOST:
+            raise UsageError(f"[{SECTION}] {name} = {text(name)!r}: must be a number from 0 to {_MOST:,}")
+        return given
 
     return SiteSettings(
         min_reschedule_seconds=number("min_reschedule_seconds"),

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from typing_extensions import override
 
 from airflow_batchkit.engine.checkpoint import CheckpointStore
-from airflow_batchkit.engine.exceptions import CannotResumeError, PermanentError, TransientError
+from airflow_batchkit.engine.exceptions import PermanentError, TransientError
 from airflow_batchkit.engine.failpoints import effect
 
 _MAX_NAME = 200
@@ -55,13 +55,10 @@ class FileStore(CheckpointStore):
     def load(self, key: str) -> str | None:
         path = self.path(key)
         try:
-            return path.read_bytes().decode()
+            # Not text is damaged like any other text that is no checkpoint: a restart can pass over it.
+            return path.read_bytes().decode(errors="replace")
         except FileNotFoundError:
             return None
-        except UnicodeDecodeError as error:
-            raise CannotResumeError(
-                f"the checkpoint {path} is damaged (not text); restart the run"
-            ) from error
         except OSError as error:
             raise _classed(error, f"the checkpoint {path} cannot be read") from error
 

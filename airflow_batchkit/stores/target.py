@@ -43,14 +43,8 @@ class TargetStore(CheckpointStore):
     def load(self, key: str) -> str | None:
         found = self._values.read(key)
         self._versions[key] = None if found is None else found.version
-        if found is None:
-            return None
-        try:
-            return found.content.decode()
-        except UnicodeDecodeError as error:
-            raise CannotResumeError(
-                f"the checkpoint {key!r} in {self.description} is damaged (not text); restart the run"
-            ) from error
+        # Not text is damaged like any other text that is no checkpoint: a restart can pass over it.
+        return None if found is None else found.content.decode(errors="replace")
 
     @override
     def save(self, key: str, stored: str) -> None:

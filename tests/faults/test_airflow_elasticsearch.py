@@ -29,6 +29,7 @@ pytestmark = [
 DOCUMENTS = {str(number): {"n": number, "text": f"order {number} · ü"} for number in range(1, 601)}
 
 
+@pytest.mark.fault("sigkill", at="airflow")
 def test_killed_export_of_an_index_is_whole(
     standalone: AirflowStandalone,
     elasticsearch_server: ElasticsearchEndpoint,

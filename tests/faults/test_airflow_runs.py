@@ -39,6 +39,8 @@ def outcomes(
         yield outcomes
 
 
+@pytest.mark.fault("sigterm", at="airflow")
+@pytest.mark.fault("refused", at="airflow")
 @together
 def test_no_retry_is_lost_by_coming_back(exports: Exports) -> None:
     """Six tasks of five legs each end in their first try, and the scheduler finds no state mismatch."""
@@ -70,6 +72,8 @@ def test_a_long_throttle_gives_the_slot_back(exports: Exports) -> None:
     assert published(export.place) == ALL[:3]
 
 
+@pytest.mark.fault("zombie", at="airflow")
+@pytest.mark.fault("two-at-once", at="airflow")
 @together
 def test_a_thawed_try_changes_nothing(exports: Exports) -> None:
     """A worker freezes while it publishes, the next try publishes, the worker thaws: all stays as it is."""
@@ -98,6 +102,8 @@ def test_a_thawed_try_changes_nothing(exports: Exports) -> None:
     assert export.callbacks == {"retry"}
 
 
+@pytest.mark.fault("zombie", at="airflow")
+@pytest.mark.fault("two-at-once", at="airflow")
 @together
 def test_a_thawed_run_changes_nothing_of_the_next_run(exports: Exports) -> None:
     """A run freezes while it publishes, the next run takes over and publishes; thawed, the first fails."""
@@ -122,6 +128,7 @@ def test_a_thawed_run_changes_nothing_of_the_next_run(exports: Exports) -> None:
     assert published(export.place) == ALL
 
 
+@pytest.mark.fault("sigterm", at="airflow")
 @together
 def test_sigterm_goes_on_later(exports: Exports) -> None:
     """A terminated task has saved within 3 s, though a write hangs; it goes on later, in the same try."""
@@ -142,6 +149,7 @@ def test_sigterm_goes_on_later(exports: Exports) -> None:
     assert published(export.place) == ALL
 
 
+@pytest.mark.fault("sigkill", at="airflow")
 @together
 def test_sigkill_resumes_in_the_next_try(exports: Exports) -> None:
     """A killed task uses up one retry, which goes on after the last save."""
@@ -159,6 +167,7 @@ def test_sigkill_resumes_in_the_next_try(exports: Exports) -> None:
     assert published(export.place) == ALL
 
 
+@pytest.mark.fault("sigterm", at="airflow")
 @together
 def test_marked_failed_and_cleared_resumes(exports: Exports) -> None:
     """A task that is marked failed stays so, stops by itself, and goes on where it was when cleared."""
@@ -179,6 +188,7 @@ def test_marked_failed_and_cleared_resumes(exports: Exports) -> None:
     assert published(export.place) == ALL
 
 
+@pytest.mark.fault("two-at-once", at="airflow")
 @together
 def test_cleared_while_running_is_superseded(exports: Exports) -> None:
     """The old leg of a task that is cleared while it runs ends without an alert, and the new try goes on."""
@@ -214,6 +224,7 @@ def test_cleared_after_success_restarts(exports: Exports) -> None:
     assert published(export.place) == ALL
 
 
+@pytest.mark.fault("sigkill", at="airflow")
 @together
 def test_completed_and_killed_does_nothing_again(exports: Exports) -> None:
     """Killed when its work is done and Airflow has not heard: the retry returns the stored report."""
@@ -232,6 +243,7 @@ def test_completed_and_killed_does_nothing_again(exports: Exports) -> None:
     assert published(export.place) == ALL
 
 
+@pytest.mark.fault("sigterm", at="airflow")
 @together
 def test_timeout_in_a_slow_save(exports: Exports) -> None:
     """``execution_timeout`` strikes while a save waits for its answer: no later answer is mistaken for it."""
@@ -260,6 +272,7 @@ def test_timeout_in_a_slow_save(exports: Exports) -> None:
     assert published(export.place) == ALL
 
 
+@pytest.mark.fault("poison", at="airflow")
 @together
 def test_error_budget_fails_at_once_and_a_clear_opens_a_new_period(exports: Exports) -> None:
     """The run fails without using its retries, says why; cleared, it goes on with a full budget."""
@@ -271,6 +284,8 @@ def test_error_budget_fails_at_once_and_a_clear_opens_a_new_period(exports: Expo
     log = export.task.log()
     assert "4 dead letters, 3 allowed (max_dead_letters); most frequent: RecordError × 4" in log
     assert "a clear of the task opens a new budget period" in log
+    shown = [json.loads(path.read_text()) for path in (export.folder / "letters").rglob("letters.json")]
+    assert [(head["complete"], head["total"]["records"]) for head in shown] == [(False, 4)]
     assert not (export.folder / "out" / "manifest.json").exists()
 
     export.task.clear()
@@ -286,6 +301,7 @@ def test_error_budget_fails_at_once_and_a_clear_opens_a_new_period(exports: Expo
     assert [letter["id"] for letter in letters] == [line["_id"] for line in poisoned]
 
 
+@pytest.mark.fault("checkpoint-unfit", at="airflow")
 @together
 def test_changed_transform_refuses_to_resume(exports: Exports) -> None:
     """With a mended transform, a cleared run refuses at once to mix two outputs; restarted, it is whole."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture(params=["file", pytest.param("s3", marks=pytest.mark.s3)])
+@pytest.fixture
 def place(request: pytest.FixtureRequest) -> Place:
     """Give an empty place of each kind."""
     return make_place(request.param, request)
@@ -57,6 +57,14 @@ def check(lines: list[dict[str, Any]], *, run: str) -> None:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param("file", marks=pytest.mark.fault("publish-killed", at="file")),
+        pytest.param("s3", marks=[pytest.mark.s3, pytest.mark.fault("publish-killed", at="s3")]),
+    ],
+    indirect=True,
+)
 def test_killed_at_every_effect(place: Place, tmp_path: Path) -> None:
     """Killed before or after any effect and run again: same objects, same lines, no leftovers."""
     lines = sweep(place, tmp_path, "kill", every=1)
@@ -78,6 +86,14 @@ def test_killed_at_every_effect(place: Place, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param("file", marks=pytest.mark.fault("zombie", at="file")),
+        pytest.param("s3", marks=[pytest.mark.s3, pytest.mark.fault("zombie", at="s3")]),
+    ],
+    indirect=True,
+)
 @pytest.mark.parametrize(("mode", "run"), [("next run", "run-2"), ("next leg", "run-1")])
 def test_frozen_while_publishing(place: Place, tmp_path: Path, mode: str, run: str) -> None:
     """Frozen in any step of publishing, thawed after another has published: what that one published stays."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import logging
 import signal
@@ -18,67 +17,20 @@ from airflow.sdk.exceptions import (  # noqa: TID253  # what is tested
 
 from airflow_batchkit.connectors.object_storage import ObjectStorageSink
 from airflow_batchkit.engine.exceptions import SupersededError, TransientError
-from airflow_batchkit.engine.policies import BatchPolicy, BatchRetry, ErrorBudget, RateLimit
+from airflow_batchkit.engine.policies import ErrorBudget, RateLimit
 from airflow_batchkit.operators.mirror import PROGRESS_KEY
-from airflow_batchkit.operators.pipeline import BatchPipelineOperator
-from airflow_batchkit.testing.doubles import MemorySink, MemorySource, MemoryTarget, ReadLog, made_up_records
+from tests.support.operator_bench import ALL, RECORDS, Bench, seconds_away
 from tests.support.running_task import another_instance, running_task
 from tests.support.targets import checkpoint_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from airflow_batchkit.engine.types import Record
 
 pytestmark = [pytest.mark.airflow, pytest.mark.usefixtures("airflow_database")]
 
-RECORDS = 100
 _number = itertools.count()
-
-
-class Bench:
-    """One task, run leg after leg: the source and the target remember, the operator is made anew."""
-
-    def __init__(self, context: dict[str, Any]) -> None:
-        self.context = context
-        self.log = ReadLog()
-        self.target = MemoryTarget()
-        self.source = MemorySource(partitions={"orders": made_up_records(RECORDS)}, log=self.log)
-
-    def operator(self, **arguments: Any) -> BatchPipelineOperator:
-        """Make the operator, with small batches and no patience."""
-        settings: dict[str, Any] = {
-            "task_id": "export",
-            "source": self.source,
-            "sink": MemorySink(target=self.target),
-            "batch": BatchPolicy(max_records=10),
-            "batch_retry": BatchRetry(max_tries=1),
-        }
-        return BatchPipelineOperator(**(settings | arguments))
-
-    def leg(self, **arguments: Any) -> dict[str, Any]:
-        """Run one leg of the run."""
-        return self.operator(**arguments).execute(self.context)  # type: ignore[arg-type]  # not a whole context
-
-    def at_page(self, number: int, action: Callable[[], object]) -> None:
-        """Do something when the source delivers a page of ten records, in its reader's thread."""
-
-        def act_and_deliver(records: list[Record]) -> list[Record]:
-            action()
-            return records
-
-        self.log.change_page("orders", number, act_and_deliver)
-
-    def clear(self) -> None:
-        """Do to the task instance what a clear in the UI does."""
-        task = self.context["ti"]
-        self.context["ti"] = dataclasses.replace(task, max_tries=task.max_tries + 1)
-
-    @property
-    def published(self) -> list[str]:
-        """Ids of the records that a reader sees."""
-        return self.target.published.ids if self.target.published else []
 
 
 @pytest.fixture
@@ -86,14 +38,6 @@ def bench() -> Iterator[Bench]:
     """Give a task instance that runs."""
     with running_task(f"operator_{next(_number)}") as context:
         yield Bench(context)
-
-
-ALL = [str(number) for number in range(1, RECORDS + 1)]
-
-
-def seconds_away(reschedule: AirflowRescheduleException) -> float:
-    """Return how far in the future the next leg is."""
-    return float((reschedule.reschedule_date - datetime.now(tz=UTC)).total_seconds())
 
 
 def test_a_run_publishes_and_returns_its_report(bench: Bench) -> None:
@@ -139,6 +83,7 @@ def test_cleared_after_failure(bench: Bench, when_cleared: str, read_again_from:
     assert bench.published == ALL
 
 
+@pytest.mark.fault("sigterm", at="airflow")
 def test_sigterm_comes_back_later(bench: Bench) -> None:
     """A stop ends the leg at a batch boundary, uses up no retry, and the next leg goes on."""
     operator = bench.operator()
@@ -151,6 +96,7 @@ def test_sigterm_comes_back_later(bench: Bench) -> None:
     assert bench.published == ALL
 
 
+@pytest.mark.fault("sigterm", at="airflow")
 def test_sigterm_before_execute_is_heard(bench: Bench) -> None:
     """A signal that comes before the work began must not be lost."""
     operator = bench.operator()
@@ -160,6 +106,7 @@ def test_sigterm_before_execute_is_heard(bench: Bench) -> None:
     assert bench.published == []
 
 
+@pytest.mark.fault("sigterm", at="airflow")
 def test_sigterm_while_publishing_never_ends_in_success(bench: Bench) -> None:
     """A stop during the last batch is asked for once more before anything is published."""
     operator = bench.operator()
@@ -233,6 +180,7 @@ def test_usage_errors_come_before_any_work(bench: Bench) -> None:
     assert bench.log.opened == []
 
 
+@pytest.mark.fault("two-at-once", at="airflow")
 def test_superseded_leg_ends_quietly(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     """A task that was cleared while it ran stops at its next save and calls Airflow no more."""
     operator = bench.operator(throttle=RateLimit(records_per_second=50))

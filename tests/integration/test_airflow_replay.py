@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from airflow_batchkit.connectors.object_storage import DeadLetters, LetterFilter, ObjectStorageSink
+from airflow_batchkit.connectors.letters import LetterFilter
+from airflow_batchkit.connectors.object_storage import DeadLetters, ObjectStorageSink
 from airflow_batchkit.engine.exceptions import UsageError
 from airflow_batchkit.operators.replay import ReplayDeadLettersOperator
 from tests.support.object_storage import Place, S3Connections

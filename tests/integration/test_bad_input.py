@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import secrets
 import sqlite3
-import subprocess
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.copying import Copying, last_line
+from tests.support.folder_runs import SmallDisk, small_disk
 from tests.support.processes import free_port
 
 if TYPE_CHECKING:
@@ -162,32 +162,22 @@ def test_index_made_anew(
     assert "changed since the checkpoint: source" in last_line(done, exit_code=1)
 
 
-def test_disk_full(copying: Copying, orders_url: str, small_disk: Path) -> None:
+def test_disk_full(copying: Copying, orders_url: str, disk: SmallDisk) -> None:
     """A disk that fills up ends the run with one line; nothing is published, nothing torn is left visible."""
-    (small_disk / "ballast").write_bytes(b"x" * 200_000)
+    disk.leave(3)
 
-    done = copying(orders_url, f"file://{small_disk}/out", "--compression", "none")
+    done = copying(orders_url, f"file://{disk.folder}/out", "--compression", "none")
 
     assert "the disk is full" in last_line(done, exit_code=1)
-    assert not list((small_disk / "out").glob("part-*"))
-    assert not (small_disk / "out" / "manifest.json").exists()
+    assert not list((disk.folder / "out").glob("part-*"))
+    assert not (disk.folder / "out" / "manifest.json").exists()
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Give a file system of 200 KB that is nearly full already."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=208k", "tmpfs", str(folder)],
-        capture_output=True,
-        check=False,
-        timeout=30,
-    )
-    if mounted.returncode != 0:
-        pytest.skip("a small file system can only be mounted by root: run the tests as root to get it")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True, timeout=30)
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """Give a file system of 200 KB."""
+    with small_disk(tmp_path / "small", pages=52) as disk:
+        yield disk
 
 
 def resealed(stored: str) -> str:

@@ -130,6 +130,7 @@ def test_killed_copy_goes_on(shop: str, tmp_path: Path, environment: dict[str, s
     assert "completed" in run("checkpoints", "list", environment=environment).stdout
 
 
+@pytest.mark.fault("sigterm", at="file")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_copy_says_how_to_go_on(
     shop: str, tmp_path: Path, environment: dict[str, str], number: signal.Signals
@@ -215,7 +216,7 @@ def test_exceeded_budget_is_told_by_its_exit_code(
     done = run(*command, environment=environment)
     assert done.returncode == 3
     assert done.stderr == (
-        "batchkit: 2 dead letters, 1 allowed (max_dead_letters); "
+        "batchkit: error budget exceeded: 2 dead letters, 1 allowed (max_dead_letters); "
         "go on with a larger error budget, or begin anew with --restart\n"
     )
     assert run(*command, "--restart", environment=environment).returncode == 0

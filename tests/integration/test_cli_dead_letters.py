@@ -133,7 +133,7 @@ def test_purge_asks_and_says_what_it_removed(world: World, environment: dict[str
     [
         (("replay", "file:///x"), "give either PLACE_URL and SINK_URL, or --task"),
         (("purge", "file:///x"), "either --older-than AGE or --all"),
-        (("list", "sqlite:///x"), "holds no objects"),
+        (("list", "sqlite:///x/y"), "there is no SQLite file"),
         (("replay", "file:///{}/a", "file:///{}/b"), "nothing is published"),
     ],
 )

@@ -253,6 +253,7 @@ class Revoker(Listener):
             invalidate(self._orders.server, self._key)
 
 
+@pytest.mark.fault("credentials", at="elasticsearch")
 def test_a_key_that_is_taken_back_ends_the_run(orders: Orders, tmp_path: Path) -> None:
     """The run fails in one line, what was saved stands, and a run with a new key goes on from there."""
     more = 4_000

@@ -204,6 +204,7 @@ def test_several_indices_tell_their_records_apart(
     ]
 
 
+@pytest.mark.fault("too-large", at="elasticsearch")
 def test_huge_documents_between_small_ones_do_not_make_huge_pages(
     elasticsearch_server: ElasticsearchEndpoint, index: str
 ) -> None:

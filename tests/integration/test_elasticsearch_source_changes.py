@@ -99,6 +99,8 @@ class Changes:
                 assert counts[id_] <= 3
 
 
+@pytest.mark.fault("snapshot-lost", at="elasticsearch")
+@pytest.mark.fault("changing-source", at="elasticsearch")
 @pytest.mark.parametrize(
     ("shards", "lose"),
     [(1, "delete the point in time"), (7, "delete the point in time"), (1, "close and open the index")],
@@ -198,6 +200,7 @@ def test_documents_that_are_not_refreshed_yet_are_read(
         assert [record.id for record in read_partition(source, 0).records] == ["1", "2"]
 
 
+@pytest.mark.fault("source-gone", at="elasticsearch")
 @pytest.mark.parametrize("made_anew", [False, True])
 def test_an_index_that_is_deleted_while_it_is_read_ends_the_run(
     elasticsearch_server: ElasticsearchEndpoint, index: str, made_anew: bool
@@ -224,6 +227,8 @@ def test_an_index_that_is_deleted_while_it_is_read_ends_the_run(
             assert source.fingerprints["source"] != fingerprint
 
 
+@pytest.mark.fault("snapshot-lost", at="elasticsearch")
+@pytest.mark.fault("refused", at="elasticsearch")
 def test_nothing_is_lost_when_the_node_is_killed(
     new_elasticsearch_server: Callable[..., ElasticsearchServer],
 ) -> None:

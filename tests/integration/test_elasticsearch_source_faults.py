@@ -89,6 +89,7 @@ def test_a_broken_answer_is_asked_for_again(
     assert reading.broken_off == 0
 
 
+@pytest.mark.fault("pushback", at="elasticsearch")
 def test_a_server_that_stays_broken_is_left_to_the_engine(
     elasticsearch_server: ElasticsearchEndpoint, index: str
 ) -> None:
@@ -178,6 +179,7 @@ def test_a_server_that_is_not_there_is_a_transient_trouble() -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.fault("slow", at="elasticsearch")
 def test_a_server_that_does_not_answer_is_given_up(
     elasticsearch_server: ElasticsearchEndpoint, index: str
 ) -> None:

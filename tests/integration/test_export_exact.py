@@ -289,6 +289,7 @@ def test_a_rerun_replaces_the_output(
     assert exporter.names() == {"manifest.json", "_SUCCESS", *(part["key"] for part in manifest["parts"])}
 
 
+@pytest.mark.fault("changing-source", at="elasticsearch")
 def test_documents_that_change_while_the_snapshot_is_lost(
     exporter: Exporter, elasticsearch_server: ElasticsearchEndpoint, index: str
 ) -> None:

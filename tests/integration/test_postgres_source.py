@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import signal
 import threading
 import tracemalloc
@@ -13,13 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_batchkit.engine.exceptions import CannotResumeError, StoppedError, TransientError
-from airflow_batchkit.engine.job import Job, RunIdentity
-from airflow_batchkit.engine.pipeline import Pipeline
-from airflow_batchkit.engine.policies import BatchPolicy, BatchRetry, Timeouts
+from airflow_batchkit.engine.policies import Timeouts
 from airflow_batchkit.engine.types import Sizing
-from airflow_batchkit.testing.doubles import MemorySink, MemoryStore, MemoryTarget
-from tests.support.postgres_reading import LARGE_PAGES, SMALL_PAGES, Shop, table
+from tests.support.postgres_reading import LARGE_PAGES, ORDERS, SMALL_PAGES, Shop, fill, table
 from tests.support.processes import wait_until
+from tests.support.table_exports import TableExport, id_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,13 +29,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.postgres
 
 ROWS = 3000
-ORDERS = table("orders", key=("day", "id"))
-FILL = (
-    "CREATE TABLE orders (id int NOT NULL, day date NOT NULL, note text, PRIMARY KEY (day, id))",
-    f"INSERT INTO orders SELECT i, date '2026-01-01' + i*i % 7, repeat('x', 100) FROM generate_series(1, {ROWS}) i",  # noqa: E501, S608  # a test's own text
-    "ANALYZE orders",
-)
-IDS = "SELECT format('[\"%s\",%s]', day, id) FROM orders ORDER BY day, id"
+NOTE = "repeat('x', 100)"
 OURS = "application_name LIKE 'batchkit%' AND pid <> pg_backend_pid()"
 
 
@@ -44,50 +37,13 @@ OURS = "application_name LIKE 'batchkit%' AND pid <> pg_backend_pid()"
 def shop(postgres_server: PostgresServer, database: str) -> Shop:
     """Make a database with orders over seven days."""
     shop = Shop(postgres_server, database)
-    shop.run(*FILL)
+    shop.run(*fill(ROWS, note=NOTE))
     return shop
 
 
-class Export:
-    """One run of a job, leg after leg, into memory."""
-
-    def __init__(self, shop: Shop, source: SqlSource = ORDERS) -> None:
-        self.shop = shop
-        self.target = MemoryTarget()
-        self.store = MemoryStore()
-        self.job = Job(
-            name="export o'rders",
-            source=source,
-            sink=MemorySink(target=self.target),
-            batch=BatchPolicy(max_records=250),
-            batch_retry=BatchRetry(max_tries=1),
-            timeouts=Timeouts(request=timedelta(seconds=30)),
-        )
-
-    def leg(self) -> None:
-        Pipeline(
-            self.job,
-            identity=RunIdentity(run="run-1"),
-            store=self.store,
-            key="export",
-            connections=self.shop.connections,
-            max_stuck_legs=100,
-        ).run()
-
-    def to_the_end(self) -> int:
-        """Run leg after leg; return how many it took."""
-        for legs in range(1, 30):
-            try:
-                self.leg()
-            except (StoppedError, TransientError):
-                continue
-            return legs
-        raise AssertionError("not finished after 30 legs")
-
-    def check(self) -> None:
-        """Every row is there once, in the order of the key."""
-        assert self.target.published is not None
-        assert self.target.published.ids == [row[0] for row in self.shop.run(IDS)]
+def export_of(shop: Shop) -> TableExport:
+    """Return a run that exports the orders."""
+    return TableExport(ORDERS, shop.connections, timeouts=Timeouts(request=timedelta(seconds=30)))
 
 
 def sessions(shop: Shop, condition: str = OURS) -> list[int]:
@@ -98,18 +54,18 @@ def sessions(shop: Shop, condition: str = OURS) -> list[int]:
 
 def test_export_whose_writes_fail_resumes_without_loss(shop: Shop) -> None:
     """An export whose writes fail again and again ends with each row once, in the key's order."""
-    export = Export(shop)
+    export = export_of(shop)
     for write in (3, 5, 6, 9):
         export.target.script.fail("write", TransientError("the target is gone"), at=write)
     assert export.to_the_end() > 2
-    export.check()
+    export.check(shop.orders())
 
 
 def test_killed_session_is_read_on(new_postgres_server: Callable[..., PostgresServer]) -> None:
     """A session whose process is killed (with it PostgreSQL ends all others) goes on after its last row."""
     server = new_postgres_server()
     shop = Shop(server, "postgres")
-    shop.run(*FILL)
+    shop.run(*fill(ROWS, note=NOTE))
     opened = shop.opened(ORDERS)
     reader = iter(opened.read(0, None, replace(SMALL_PAGES, page_records=100)))
     page = next(reader)
@@ -123,17 +79,19 @@ def test_killed_session_is_read_on(new_postgres_server: Callable[..., PostgresSe
     found += [
         record.id for page in opened.read(0, page.cursor_at(99), LARGE_PAGES) for record in page.records
     ]
-    assert found == [row[0] for row in shop.run(IDS)]
+    assert found == [id_of(row) for row in shop.orders()]
     opened.close()
 
 
+@pytest.mark.fault("cut", at="postgres")
+@pytest.mark.fault("refused", at="postgres")
 def test_export_survives_restarts_of_the_server(new_postgres_server: Callable[..., PostgresServer]) -> None:
     """A server that is restarted, and one that is killed, in the middle of a run cost a leg and no row."""
     server = new_postgres_server()
     shop = Shop(server, "postgres")
     # Much more than is read ahead: the rest has to come from the server that was started again.
-    shop.run(*FILL, "UPDATE orders SET note = repeat('x', 10000)")
-    export = Export(shop)
+    shop.run(*fill(ROWS, note=NOTE), "UPDATE orders SET note = repeat('x', 10000)")
+    export = export_of(shop)
     ends: list[Callable[[], None]] = [server.kill, server.stop_in_order]
 
     def cut() -> None:
@@ -144,7 +102,7 @@ def test_export_survives_restarts_of_the_server(new_postgres_server: Callable[..
     export.job = replace(export.job, transform=_CuttingTransform(cut, every=700))
     assert 2 <= export.to_the_end() <= 4
     assert not ends
-    export.check()
+    export.check(shop.orders())
 
 
 class _CuttingTransform:
@@ -166,43 +124,64 @@ class _CuttingTransform:
         return order
 
 
-def test_standby_is_read_like_its_primary(new_postgres_server: Callable[..., PostgresServer]) -> None:
-    """A run that began on the primary goes on at its standby: same cluster, same table, read-only."""
+@pytest.mark.fault("refused", at="postgres")
+def test_run_goes_on_at_the_standby(new_postgres_server: Callable[..., PostgresServer]) -> None:
+    """A run whose primary is lost goes on at its standby: same cluster, same table, read-only."""
     primary = new_postgres_server()
     shop = Shop(primary, "postgres")
-    shop.run(*FILL)
+    shop.run(*fill(ROWS, note=NOTE))
     standby = Shop(new_postgres_server(standby_of=primary), "postgres")
     wait_until(
         lambda: standby.run("SELECT to_regclass('orders') IS NOT NULL") == [(True,)],
         seconds=30,
         what="the standby to have the table",
     )
-    first, second = shop.opened(ORDERS), standby.opened(ORDERS)
-    assert first.fingerprints == second.fingerprints
-    page = next(iter(first.read(0, None, SMALL_PAGES)))
-    assert page.cursor_at is not None
-    found = [record.id for record in page.records]
-    found += [record.id for page in second.read(0, page.cursor_at(2), LARGE_PAGES) for record in page.records]
-    assert found == [row[0] for row in shop.run(IDS)]
-    first.close()
-    second.close()
+    rows = shop.orders()
+    export = export_of(shop)
+    export.target.script.fail("write", TransientError("the target is gone"), at=5)
+    with pytest.raises(StoppedError):
+        export.leg()
+    primary.kill()
+    with pytest.raises(TransientError):
+        export.leg()
+    assert 0 < export.saved < ROWS
+    export.connections = standby.connections
+    assert export.leg().legs == 2
+    export.check(rows)
 
 
+@pytest.mark.fault("changing-source", at="postgres")
 def test_rows_that_change_meanwhile(shop: Shop) -> None:
     """Rows inserted behind the cursor are read, deleted ones are not; no other comes twice or is lost."""
     reader = shop.pages(ORDERS, replace(SMALL_PAGES, page_records=500))
-    found = [record.id for record in next(reader).records]
-    before = {row[0] for row in shop.run(IDS)}
+    found = list(next(reader).records)
+    before = shop.orders()
     shop.run(
         "INSERT INTO orders VALUES (9001, '2025-12-31', 'before the cursor')",
         "INSERT INTO orders VALUES (9002, '2026-02-01', 'behind the cursor')",
         "DELETE FROM orders WHERE day = '2026-01-05' AND id % 2 = 0",
+        "UPDATE orders SET note = 'changed behind the cursor' WHERE day = '2026-01-06'",
         "VACUUM FULL orders",
     )
-    found += [record.id for page in reader for record in page.records]
-    assert len(found) == len(set(found))
-    throughout = before & {row[0] for row in shop.run(IDS)}
-    assert throughout | {'["2026-02-01",9002]'} == set(found)
+    found += [record for page in reader for record in page.records]
+    now = [row for row in shop.orders() if row["id"] != 9001]
+    gone = {id_of(row) for row in before} - {id_of(row) for row in now}
+    assert len(gone) > 100
+    assert [json.loads(record.body) for record in found] == now
+    assert [record.id for record in found] == [id_of(row) for row in now]
+
+
+@pytest.mark.fault("changing-source", at="postgres")
+def test_row_that_pages_share_and_that_goes(shop: Shop) -> None:
+    """Pages of a view begin with the last row of the one before: without it, none is lost or comes twice."""
+    shop.run("CREATE VIEW seen AS SELECT * FROM orders")
+    reader = shop.pages(table("seen", key=("day", "id")), replace(SMALL_PAGES, page_records=100))
+    found = list(next(reader).records)
+    last = json.loads(found[-1].body)
+    expected = shop.orders()
+    shop.run(f"DELETE FROM orders WHERE id = {last['id']}")  # noqa: S608  # a test's own number
+    found += [record for page in reader for record in page.records]
+    assert [json.loads(record.body) for record in found] == expected
 
 
 def test_no_transaction_stays_open_between_pages(shop: Shop) -> None:
@@ -251,6 +230,7 @@ def test_close_ends_a_reader_in_a_long_query(shop: Shop, endless: SqlSource) -> 
     wait_until(lambda: not sessions(shop, running), seconds=20, what="the end of the query")
 
 
+@pytest.mark.fault("slow", at="postgres")
 def test_query_over_its_limit_is_ended_by_the_server(shop: Shop, endless: SqlSource) -> None:
     """A query that takes longer than Timeouts.request is ended there, and may be tried again."""
     quick = Timeouts(request=timedelta(seconds=0.3))
@@ -263,6 +243,7 @@ def test_query_over_its_limit_is_ended_by_the_server(shop: Shop, endless: SqlSou
     opened.close()
 
 
+@pytest.mark.fault("slow", at="postgres")
 def test_server_that_answers_nothing_is_given_up(shop: Shop, endless: SqlSource) -> None:
     """A process of the server that is frozen cannot end its query: the reader ends by itself."""
     opened = shop.opened(endless, state={"total": ROWS}, timeouts=Timeouts(request=timedelta(seconds=0.5)))
@@ -335,6 +316,7 @@ def test_large_table_is_estimated(shop: Shop) -> None:
     again.close()
 
 
+@pytest.mark.fault("checkpoint-unfit", at="postgres")
 @pytest.mark.parametrize(
     ("statements", "differs"),
     [
@@ -354,7 +336,7 @@ def test_large_table_is_estimated(shop: Shop) -> None:
 )
 def test_changed_table_is_not_resumed(shop: Shop, statements: list[str], differs: str | None) -> None:
     """A table that was made anew, or has other columns, is another one; one only rewritten is not."""
-    export = Export(shop)
+    export = export_of(shop)
     export.target.script.fail("write", TransientError("the target is gone"), at=3)
     with pytest.raises((StoppedError, TransientError)):
         export.leg()

@@ -220,6 +220,7 @@ def test_a_late_run_is_told_from_an_executor(slack_server: SlackServer) -> None:
     assert [message.text.splitlines()[0] for message in slack_server.messages] == ["nightly is late"]
 
 
+@pytest.mark.fault("alerts-away", at="airflow")
 def test_a_short_wait_is_waited(slack_server: SlackServer) -> None:
     """A 429 that asks for a second is obeyed, on both ways, and the message arrives."""
     slack_server.answer_next(Answer(status=429, retry_after=1))
@@ -231,6 +232,7 @@ def test_a_short_wait_is_waited(slack_server: SlackServer) -> None:
     assert slack_server.refusals == ["ratelimited", "ratelimited"]
 
 
+@pytest.mark.fault("alerts-away", at="airflow")
 @pytest.mark.parametrize(
     "answer",
     [
@@ -260,6 +262,7 @@ def test_slack_cannot_hold_or_fail_a_task(
     assert line.getMessage().startswith("alert not sent through connection 'slack_api_default'")
 
 
+@pytest.mark.fault("alerts-away", at="airflow")
 def test_a_slack_that_dribbles_is_left(slack_server: SlackServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that never meets the read timeout is cut off by the limit for the whole."""
     monkeypatch.setattr(delivery, "TOTAL_SECONDS", 0.5)
@@ -271,6 +274,7 @@ def test_a_slack_that_dribbles_is_left(slack_server: SlackServer, monkeypatch: p
     assert time.monotonic() - began < 3
 
 
+@pytest.mark.fault("alerts-away", at="airflow")
 def test_after_a_failure_to_send_the_second_callback_speaks(slack_server: SlackServer) -> None:
     """What the first callback could not say is not taken as said."""
     slack_server.answer_next(Answer(status=500))
@@ -280,6 +284,7 @@ def test_after_a_failure_to_send_the_second_callback_speaks(slack_server: SlackS
     assert len(slack_server.messages) == 1
 
 
+@pytest.mark.fault("alerts-away", at="airflow")
 def test_the_triggerer_hears_that_slack_is_down(slack_server: SlackServer) -> None:
     """On an event loop the error is raised, so that Airflow shows the deadline's callback as failed."""
     slack_server.answer_next(Answer(error="channel_not_found"))
@@ -288,6 +293,7 @@ def test_the_triggerer_hears_that_slack_is_down(slack_server: SlackServer) -> No
         asyncio.run(SlackDeadlineNotifier(channel=CHANNEL).async_notify(LATE))  # type: ignore[arg-type]  # the triggerer's context
 
 
+@pytest.mark.fault("alerts-away", at="airflow")
 def test_a_connection_that_is_missing_fails_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """A DAG whose Slack connection was never made runs as always; the log says what to look at."""
     run = run_dag(

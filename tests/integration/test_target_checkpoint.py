@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sqlite3
 import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.command_line import environment_of, exported, run, start, wait_for
+from tests.support.dag_runs import DagRun, DagRuns, dag_runs
 from tests.support.targets import checkpoint_in, let_lease_run_out
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.support.s3 import S3Server
 
 ROWS = 6_000
+ORDERS = [{"_id": str(n), "id": n, "city": f"Zürich {n}"} for n in range(1, ROWS + 1)]
 DATE = "2026-11-22"
+AT = f"{DATE}T00:00:00+00:00"
 DAG_FILE = """
 import os
 from datetime import UTC, datetime
@@ -60,7 +63,7 @@ def shop(tmp_path: Path) -> str:
     with closing(sqlite3.connect(tmp_path / "shop.db")) as database, database:
         database.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, city TEXT)")
         database.executemany(
-            "INSERT INTO orders VALUES (?, ?)", ((n, f"Zürich {n}") for n in range(1, ROWS + 1))
+            "INSERT INTO orders VALUES (?, ?)", ((order["id"], order["city"]) for order in ORDERS)
         )
     return f"sqlite://{tmp_path}/shop.db?table=orders"
 
@@ -72,6 +75,14 @@ def dag_file(shop: str, tmp_path: Path, airflow_database: None) -> str:
     file = tmp_path / "dags.py"
     file.write_text(DAG_FILE)
     return str(file)
+
+
+@pytest.fixture(scope="module")
+def airflow(airflow_database: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagRuns]:
+    """Give what starts runs in Airflow, each in a process that can be killed."""
+    del airflow_database
+    with dag_runs(tmp_path_factory.mktemp("airflow")) as runs:
+        yield runs
 
 
 def slow(environment: dict[str, str]) -> dict[str, str]:
@@ -87,23 +98,10 @@ def killed(process: subprocess.Popen[str]) -> None:
         process.communicate(timeout=30)
 
 
-def airflow(dag_file: str, environment: dict[str, str]) -> subprocess.Popen[str]:
-    """Start the run of the date in Airflow."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.support.run_dag_file", dag_file, f"{DATE}T00:00:00+00:00"],
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def ended(process: subprocess.Popen[str]) -> tuple[dict[str, Any], str]:
-    """Return how the run of the date ended in Airflow, and what it printed."""
-    with process:
-        result, printed = process.communicate(timeout=120)
-    assert result, printed
-    return json.loads(result), printed
+def killed_in_airflow(run: DagRun) -> None:
+    """Kill a run once it has made progress."""
+    run.wait_for("records/s")
+    run.kill()
 
 
 def by_hand(dag_file: str) -> tuple[str, ...]:
@@ -112,18 +110,18 @@ def by_hand(dag_file: str) -> tuple[str, ...]:
 
 
 def assert_whole(folder: Path) -> None:
-    """Check that every order was exported once, in order, and that nothing is left over."""
-    assert [record["id"] for record in exported(folder)] == list(range(1, ROWS + 1))
+    """Check that every order was exported once, as it is, in order, and that nothing is left over."""
+    assert exported(folder) == ORDERS
     named = {part["key"] for part in json.loads((folder / "manifest.json").read_bytes())["parts"]}
     assert {file.name for file in folder.rglob("part-*")} == named
 
 
 @pytest.mark.airflow
 def test_by_hand_goes_on_where_airflow_was_killed_and_airflow_reports_it(
-    dag_file: str, tmp_path: Path, environment: dict[str, str]
+    airflow: DagRuns, dag_file: str, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     """Refused while Airflow's lease lasts, then it goes on; Airflow's next try finds the run complete."""
-    killed(airflow(dag_file, slow(environment)))
+    killed_in_airflow(airflow.start(dag_file, AT, slow(environment)))
     refused = run(*by_hand(dag_file), environment=environment)
     assert refused.returncode == 1
     assert "is held by run 20261122T000000Z of 'shop_at_target.export'" in refused.stderr
@@ -137,8 +135,9 @@ def test_by_hand_goes_on_where_airflow_was_killed_and_airflow_reports_it(
     assert_whole(tmp_path / "out")
 
     manifest = (tmp_path / "out" / "manifest.json").read_bytes()
-    result, output = ended(airflow(dag_file, environment))
-    assert result["state"] == "success", output
+    again = airflow.start(dag_file, AT, environment)
+    result = again.ended()
+    assert result["state"] == "success", again.printed
     assert result["value"]["counts"]["written"] == ROWS
     assert result["value"]["legs"] == 3
     assert (tmp_path / "out" / "manifest.json").read_bytes() == manifest
@@ -146,30 +145,32 @@ def test_by_hand_goes_on_where_airflow_was_killed_and_airflow_reports_it(
 
 @pytest.mark.airflow
 def test_airflow_goes_on_where_the_hand_run_was_killed(
-    dag_file: str, tmp_path: Path, environment: dict[str, str]
+    airflow: DagRuns, dag_file: str, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     """Refused while the hand run's lease lasts, then it goes on; by hand it is only reported after that."""
     killed(start(*by_hand(dag_file), environment=slow(environment)))
-    result, output = ended(airflow(dag_file, environment))
-    assert result["state"] == "failed"
-    assert "started by batchkit on" in output
+    waiting = airflow.start(dag_file, AT, environment)
+    waiting.wait_for("up_for_reschedule")
+    assert "started by batchkit on" in waiting.printed
+    waiting.kill()
 
     let_lease_run_out(tmp_path / "out")
-    result, output = ended(airflow(dag_file, environment))
-    assert result["state"] == "success", output
+    again = airflow.start(dag_file, AT, environment)
+    result = again.ended()
+    assert result["state"] == "success", again.printed
     assert result["value"]["legs"] == 2
     assert_whole(tmp_path / "out")
-    again = run(*by_hand(dag_file), environment=environment)
-    assert again.returncode == 0, again.stderr
-    assert "complete already" in again.stderr
+    reported = run(*by_hand(dag_file), environment=environment)
+    assert reported.returncode == 0, reported.stderr
+    assert "complete already" in reported.stderr
 
 
 @pytest.mark.airflow
 def test_copy_goes_on_with_airflows_run(
-    dag_file: str, shop: str, tmp_path: Path, environment: dict[str, str]
+    airflow: DagRuns, dag_file: str, shop: str, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     """Same source, query, format and target: the copy finishes Airflow's run, which reports it as its own."""
-    killed(airflow(dag_file, slow(environment)))
+    killed_in_airflow(airflow.start(dag_file, AT, slow(environment)))
     let_lease_run_out(tmp_path / "out")
     copy = ("copy", shop, f"file://{tmp_path}/out", "--checkpoint", "target", "--no-progress")
 
@@ -181,8 +182,9 @@ def test_copy_goes_on_with_airflows_run(
     assert done.returncode == 0, done.stderr
     assert "(leg 2)" in done.stderr
     assert_whole(tmp_path / "out")
-    result, output = ended(airflow(dag_file, environment))
-    assert result["state"] == "success", output
+    again = airflow.start(dag_file, AT, environment)
+    result = again.ended()
+    assert result["state"] == "success", again.printed
     assert result["value"]["job"] == "shop_at_target.export"
     assert result["value"]["legs"] == 2
 
@@ -193,21 +195,23 @@ def test_copy_goes_on_with_airflows_run(
 
 @pytest.mark.airflow
 def test_airflow_goes_on_with_a_copy(
-    dag_file: str, shop: str, tmp_path: Path, environment: dict[str, str]
+    airflow: DagRuns, dag_file: str, shop: str, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     """What a copy began, the task finishes under its own name, and its next try finds that."""
     copy = ("copy", shop, f"file://{tmp_path}/out", "--checkpoint", "target", "--no-progress")
     killed(start(*copy, "--max-records-per-batch", "500", "--rate", "2000", environment=environment))
     let_lease_run_out(tmp_path / "out")
-    result, output = ended(airflow(dag_file, environment))
-    assert result["state"] == "success", output
-    assert "that 'copy " in output
+    again = airflow.start(dag_file, AT, environment)
+    result = again.ended()
+    assert result["state"] == "success", again.printed
+    assert "that 'copy " in again.printed
     assert result["value"]["legs"] == 2
     assert_whole(tmp_path / "out")
     assert checkpoint_in(tmp_path / "out").job == "shop_at_target.export"
-    assert ended(airflow(dag_file, environment))[0] == result
+    assert airflow.start(dag_file, AT, environment).ended() == result
 
 
+@pytest.mark.fault("two-at-once", at="file")
 def test_two_copies_at_once_on_one_prefix(shop: str, tmp_path: Path, environment: dict[str, str]) -> None:
     """One runs; the other, on this machine or elsewhere, says who holds the target, and disturbs nothing."""
     command = (
@@ -229,6 +233,7 @@ def test_two_copies_at_once_on_one_prefix(shop: str, tmp_path: Path, environment
     assert_whole(tmp_path / "out")
 
 
+@pytest.mark.fault("zombie", at="file")
 def test_a_frozen_copy_that_wakes_up_changes_nothing(
     shop: str, tmp_path: Path, environment: dict[str, str]
 ) -> None:
@@ -254,9 +259,10 @@ def test_a_frozen_copy_that_wakes_up_changes_nothing(
     assert (tmp_path / "out" / "manifest.json").read_bytes() == manifest
     assert checkpoint_in(tmp_path / "out").legs == 2
     # What it had in its hands it may have staged; the next publication removes that.
-    assert [record["id"] for record in exported(tmp_path / "out")] == list(range(1, ROWS + 1))
+    assert exported(tmp_path / "out") == ORDERS
 
 
+@pytest.mark.fault("checkpoint-damaged", at="file")
 def test_a_checkpoint_removed_under_a_running_copy_stops_it(
     shop: str, tmp_path: Path, environment: dict[str, str]
 ) -> None:

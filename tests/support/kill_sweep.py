@@ -156,7 +156,7 @@ def picture(sweep: Sweep, name: str) -> dict[str, Any]:
     parts = {key for key in found if key.startswith("data/part-")}
     return {
         "lines": sorted(lines),
-        "letters": sorted(letter["id"] for letter in letters),
+        "letters": sorted(json.dumps([letter["id"], letter["record"]]) for letter in letters),
         "counts": {name: count for name, count in manifest["counts"].items() if name not in MAY_DIFFER},
         "unlisted_parts": sorted(parts - listed),
         "missing_parts": sorted(listed - parts),

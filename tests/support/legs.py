@@ -10,9 +10,11 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
 from typing_extensions import override
 
 from airflow_batchkit.engine.clock import Clock, SystemClock
+from airflow_batchkit.engine.dead_letters import DeadLetter
 from airflow_batchkit.engine.exceptions import StoppedError
 from airflow_batchkit.engine.failpoints import probing
 from airflow_batchkit.engine.job import Job, RunIdentity
@@ -43,7 +45,7 @@ KEY = "job/run-1"
 RUN = RunIdentity(run="run-1")
 QUICK = BatchRetry(max_tries=4, first_wait=timedelta(milliseconds=1), max_wait=timedelta(milliseconds=2))
 PATIENT = Timeouts(
-    request=timedelta(days=400),
+    request=timedelta(days=20),
     batch=timedelta(days=400),
     no_progress=timedelta(days=400),
     run=timedelta(days=400),
@@ -151,6 +153,24 @@ def at(clear_marker: str, **changes: Any) -> RunIdentity:
     return replace(RUN, clear_marker=clear_marker, **changes)
 
 
+def dead_letter(error_type: str = "ValueError", *, error_class: str = "record", id: str = "1") -> DeadLetter:  # noqa: A002  # the letter's own word
+    """Make a dead letter."""
+    return DeadLetter(
+        job="job",
+        run="run-1",
+        token="0123456789abcdef",
+        partition="a",
+        batch=1,
+        id=id,
+        stage="sink",
+        error_class=error_class,
+        error_type=error_type,
+        message="",
+        at=0.0,
+        record=msgspec.Raw(b"{}"),
+    )
+
+
 class Recorder(Listener):
     """Remembers what it was told, as (event, what)."""
 
@@ -184,6 +204,10 @@ class Recorder(Listener):
     @override
     def on_dead_letters(self, letters: Sequence[Any]) -> None:
         self.events.append(("dead_letters", [letter.id for letter in letters]))
+
+    @override
+    def on_budget_warning(self, used: float, dead_lettered: int) -> None:
+        self.events.append(("budget", (round(used, 2), dead_lettered)))
 
     @override
     def on_publishing(self) -> None:

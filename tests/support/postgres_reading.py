@@ -68,6 +68,11 @@ class Shop:
         """Return the ids of all records, in their order."""
         return [record.id for page in self.pages(source, sizing, **changes) for record in page.records]
 
+    def orders(self) -> list[dict[str, Any]]:
+        """Return what an export of :func:`fill` has to hold now, in the order of the key."""
+        rows = self.run("SELECT id, day::text, note FROM orders ORDER BY orders.day, orders.id")
+        return [dict(zip(("id", "day", "note"), row, strict=True)) for row in rows]
+
     def bodies(self, source: SqlSource, **changes: Any) -> list[bytes]:
         """Return the bodies of all records, in their order."""
         return [bytes(record.body) for page in self.pages(source, **changes) for record in page.records]
@@ -76,3 +81,19 @@ class Shop:
 def table(name: str, **settings: Any) -> SqlSource:
     """Return a source that reads a table of the shop."""
     return SqlSource(conn_id="shop", table=name, **settings)
+
+
+ORDERS = table("orders", key=("day", "id"))
+
+
+def fill(rows: int, *, note: str = "'note ' || i") -> tuple[str, ...]:
+    """Return statements that make orders over seven days.
+
+    :param note: what each has to say, in SQL, by its number ``i``.
+    """
+    values = f"SELECT i, date '2026-01-01' + i*i % 7, {note} FROM generate_series(1, {rows}) i"  # noqa: S608  # a test's own text
+    return (
+        "CREATE TABLE orders (id int NOT NULL, day date NOT NULL, note text, PRIMARY KEY (day, id))",
+        f"INSERT INTO orders {values}",
+        "ANALYZE orders",
+    )

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from airflow_batchkit.connectors.iterable import IterableSource
-from airflow_batchkit.connectors.object_storage import DeadLetters, DeadLetterSource, ObjectStorageSink
-from airflow_batchkit.connectors.object_storage.replay import replay_of
+from airflow_batchkit.connectors.letters import DeadLetterSource
+from airflow_batchkit.connectors.letters.replay import replay_of
+from airflow_batchkit.connectors.object_storage import DeadLetters, ObjectStorageSink
 from airflow_batchkit.connectors.object_storage.verify.letters import verify_letters
 from airflow_batchkit.engine.exceptions import RecordError
 from airflow_batchkit.engine.failpoints import probing
@@ -71,9 +72,7 @@ class World:
     def replay(self, run: str = "replay-1", transform: Any = fixed) -> dict[str, Any]:
         """Replay the letters with the fixed transform."""
         job = Job(**{**self._job(transform), "name": "dag.replay"})
-        return self._run(
-            replay_of(job, self._letters, source=DeadLetterSource(url=self._letters.url)), run=run
-        )
+        return self._run(replay_of(job, DeadLetterSource(self._letters)), run=run)
 
     def expire(self) -> None:
         """Let the leases of whoever owns output and letters be over."""

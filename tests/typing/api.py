@@ -62,7 +62,9 @@ ElasticsearchToS3Operator(
     transform=cents,
     batch=BatchPolicy(max_records=10_000, max_bytes=8 * 1024 * 1024),
     throttle=RateLimit(records_per_second=5_000),
-    error_budget=ErrorBudget(max_dead_letters=100, max_fraction=0.01, min_sample=1_000),
+    error_budget=ErrorBudget(
+        max_dead_letters=100, max_fraction=0.01, min_sample=1_000, max_per_class={"size": 0}
+    ),
     dead_letters=DeadLetters("s3://lake/dead-letters"),
     batch_retry=BatchRetry(max_tries=3, first_wait=timedelta(seconds=1)),
     timeouts=Timeouts(no_progress=timedelta(minutes=5)),
@@ -103,6 +105,6 @@ ReplayDeadLettersOperator(
 
 BatchPipelineOperator(
     task_id="letters_to_files",
-    source=DeadLetterSource(url="s3://lake/dead-letters", job="shop.export", run="manual__1"),
+    source=DeadLetterSource(DeadLetters("s3://lake/dead-letters"), job="shop.export", run="manual__1"),
     sink=ObjectStorageSink(url="file:///data/letters"),
 )

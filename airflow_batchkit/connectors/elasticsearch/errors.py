@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from airflow_batchkit.connectors.retry_after import retry_after as parsed
 from airflow_batchkit.engine.exceptions import (
     BatchkitError,
     BatchTooLargeError,
@@ -102,7 +103,7 @@ def classify(status: int, answer: bytes, *, about: str, retry_after: str | None 
     advice = f" ({_ADVICE[status]})" if status in _ADVICE else ""
     message = f"{about}: Elasticsearch answered {status} {told}{advice}"
     if issubclass(error_class, PushbackError):
-        return error_class(message, _seconds(retry_after))
+        return error_class(message, parsed(retry_after))
     return error_class(message)
 
 
@@ -160,10 +161,3 @@ def _root(error: dict[str, Any]) -> dict[str, Any]:
         if isinstance(candidate, dict) and candidate.get("type"):
             return candidate
     return error
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    try:
-        return max(0.0, float(retry_after)) if retry_after else None
-    except ValueError:
-        return None

@@ -6,6 +6,8 @@ A whole answer is bounded in time and in bytes, redirects are not followed, and 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import secrets
 import socket
 import threading
 import time
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     from airflow_batchkit.engine.policies import Timeouts
 
 PIECE_BYTES = 128 * 1024
+
+_NAME = "x-opaque-id"
+# They come round: the server writes a deprecation into its log once for each id, and remembers 128 of them.
+_names = itertools.cycle([f"batchkit-{secrets.token_hex(4)}-{number}" for number in range(97)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,28 +83,36 @@ def bounded_node(timeouts: Timeouts) -> type[BaseNode]:
         ) -> NodeApiResponse:
             limits = request_timeout if isinstance(request_timeout, Limits) else Limits(request)
             limits.asked.append(self.base_url)
+            name = next(_names)
             started = time.monotonic()
+            use = self._sockets.limit(limits.seconds)
             try:
                 response = self.pool.urlopen(
                     method,
                     self.path_prefix + target,
                     body=body,
-                    headers={**self._headers, **(headers or {})},
+                    headers={**self._headers, **(headers or {}), _NAME: name},
                     retries=False,
                     redirect=False,
                     timeout=urllib3.Timeout(connect=connect, read=min(read, limits.seconds)),
                     pool_timeout=max(1, int(connect)),
                     preload_content=False,
                 )
-                data = whole_answer(response, deadline=started + limits.seconds, max_bytes=limits.max_bytes)
+                check_named(response, name)
+                data = whole_answer(response, max_bytes=limits.max_bytes)
+                if use.expired:  # a head that is cut off looks like a whole one without a body
+                    raise TimeoutError
             except urllib3.exceptions.SSLError as error:
                 raise TlsError(str(error)) from error
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                late = isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError))
+                late = use.expired or isinstance(error, (urllib3.exceptions.TimeoutError, TimeoutError))
                 # Where no connection was made there was no request that could be late; to urllib3, even a
                 # refused connection is a timeout.
                 away = isinstance(error, urllib3.exceptions.ConnectTimeoutError)
-                raise (ConnectionTimeout if late and not away else UnreachableError)(str(error)) from error
+                told = f"no whole answer came in {limits.seconds:g} s" if use.expired else str(error)
+                raise (ConnectionTimeout if late and not away else UnreachableError)(told) from error
+            finally:
+                use.end()
             meta = ApiResponseMeta(
                 node=self.config,
                 duration=time.monotonic() - started,
@@ -116,14 +130,28 @@ def bounded_node(timeouts: Timeouts) -> type[BaseNode]:
     return BoundedNode
 
 
-def whole_answer(response: BaseHTTPResponse, *, deadline: float, max_bytes: int | None) -> bytes:
+def check_named(response: BaseHTTPResponse, name: str) -> None:
+    """Refuse the answer to another request, and close the connection on which they are mixed up.
+
+    Elasticsearch sends ``X-Opaque-Id`` back as it came. Where something on the way takes it out, nothing is
+    compared.
+
+    :param response: opened without preloading its content.
+    :param name: what the request was sent with.
+    :raises ConnectionError: it was sent with another.
+    """
+    if response.headers.get(_NAME, name) != name:
+        response.close()
+        response.release_conn()
+        raise ConnectionError("the answer to another request came")
+
+
+def whole_answer(response: BaseHTTPResponse, *, max_bytes: int | None) -> bytes:
     """Read an answer to its end, and give its connection back.
 
     :param response: opened without preloading its content.
-    :param deadline: on the monotonic clock.
     :param max_bytes: give up past this many bytes; None: no limit.
     :raises AnswerTooLargeError: there are more than ``max_bytes``.
-    :raises TimeoutError: the deadline has passed.
     """
     pieces: list[bytes] = []
     received = 0
@@ -134,10 +162,6 @@ def whole_answer(response: BaseHTTPResponse, *, deadline: float, max_bytes: int 
             received += len(piece)
             if max_bytes is not None and received > max_bytes:
                 raise AnswerTooLargeError(f"the answer is larger than {max_bytes:,} bytes")
-            if time.monotonic() > deadline:
-                raise TimeoutError(
-                    f"only {received:,} bytes of the answer came within the request's time limit"
-                )
         whole = True
     finally:
         # What is left in the socket must not become the answer to the next request.
@@ -147,16 +171,58 @@ def whole_answer(response: BaseHTTPResponse, *, deadline: float, max_bytes: int 
     return b"".join(pieces)
 
 
+class Use:
+    """One request's use of a connection, which ends in time: also where each byte of an answer comes in time.
+
+    :param seconds: after which the connection is shut.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.expired = False
+        self.connection: Any = None
+        self._lock = threading.Lock()
+        self._timer = threading.Timer(seconds, self._expire)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def end(self) -> None:
+        """Take in that the request is over."""
+        self._timer.cancel()
+        with self._lock:
+            self.connection = None
+
+    def _expire(self) -> None:
+        with self._lock:
+            self.expired = True
+            if self.connection is not None:
+                shut(self.connection)
+
+
+def shut(connection: Any) -> None:
+    """End reads and writes on a connection; whoever waits on it gets an error at once."""
+    sock = connection.sock
+    if sock is not None:
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+
+
 class LiveSockets:
     """Knows the open sockets of a pool, also those that are in use, which the pool itself does not close."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._connections: list[Any] = []
+        self._mine = threading.local()
+
+    def limit(self, seconds: float) -> Use:
+        """Limit the request that this thread makes next."""
+        use = self._mine.use = Use(seconds)
+        return use
 
     def tracking(self, connection_class: type[Any]) -> type[Any]:
         """Return a connection class that reports here."""
         report = self._report
+        mine = self._mine
 
         class TrackedConnection(connection_class):  # type: ignore[misc]  # http or https, known at run time
             @override
@@ -164,16 +230,19 @@ class LiveSockets:
                 super().connect()
                 report(self)
 
+            @override
+            def putrequest(self, *args: Any, **kwargs: Any) -> None:
+                mine.use.connection = self
+                super().putrequest(*args, **kwargs)
+
         return TrackedConnection
 
     def shut(self) -> None:
-        """End reads and writes on every socket; whoever waits on one gets an error at once."""
+        """End reads and writes on every socket."""
         with self._lock:
             connections, self._connections = self._connections, []
         for connection in connections:
-            if connection.sock is not None:
-                with contextlib.suppress(OSError):
-                    connection.sock.shutdown(socket.SHUT_RDWR)
+            shut(connection)
 
     def _report(self, connection: Any) -> None:
         with self._lock:

@@ -38,7 +38,7 @@ class Rest:
     """Sends requests through a client's transport, past its serialisers and its own error handling.
 
     A host that cannot be reached is left out for a while, and the same request goes to the next one, once to
-    each: none of the requests sent here changes a document. Safe to use from several threads.
+    each: every request sent here may be sent twice. Safe to use from several threads.
 
     :param client: from :func:`~airflow_batchkit.connectors.elasticsearch.client.connect`.
     :param timeouts: ``request`` is the limit of each request unless it is called with another.
@@ -66,7 +66,7 @@ class Rest:
         self,
         method: str,
         target: str,
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | bytes | None = None,
         *,
         about: str,
         expect: tuple[int, ...] = (),
@@ -76,7 +76,7 @@ class Rest:
         """Send one request and return the whole answer.
 
         :param target: path and query string, quoted.
-        :param body: sent as JSON.
+        :param body: sent as JSON; bytes are sent as they are.
         :param about: what the request is about, for messages and the log.
         :param expect: error statuses that are answers here, not errors.
         :param seconds: limit for this request. Default: ``Timeouts.request``.
@@ -85,7 +85,7 @@ class Rest:
         :raises AnswerTooLargeError: the answer is larger than ``max_bytes``.
         """
         started = time.monotonic()
-        sent = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        sent = json.dumps(body, separators=(",", ":")).encode() if isinstance(body, Mapping) else body
         limits = Limits(seconds or self._seconds, max_bytes)
         meta, answer = self._ask(method, target, sent, about=about, limits=limits)
         answer = answer or b""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from airflow_batchkit.engine.types import Sizing
 
-FIRST_PAGE_RECORDS = 500
 FIRST_WINDOW_RECORDS = 5_000
 PAGE_GROWTH = 2
 WINDOW_GROWTH = 8
@@ -26,23 +25,27 @@ class PageSizer:
     """
 
     def __init__(self, sizing: Sizing, *, max_records: int, bytes_on_disk: float = 0) -> None:
-        self._limit = max(1, min(sizing.page_records, max_records))
-        self._target = sizing.page_bytes
-        first = FIRST_PAGE_RECORDS
+        self._sizing = sizing
+        self._max_records = max_records
+        first = sizing.first_page_records
         if bytes_on_disk:
-            first = min(first, int(self._target / (bytes_on_disk * DISK_TO_ANSWER)))
+            first = min(first, int(sizing.page_bytes / (bytes_on_disk * DISK_TO_ANSWER)))
         self.records = max(1, min(first, self._limit))
 
     @property
     def max_bytes(self) -> int | None:
         """Where an answer is given up and asked for again with fewer records; None for a single record."""
-        return None if self.records == 1 else 8 * self._target
+        return None if self.records == 1 else 8 * self._sizing.page_bytes
 
     def learn(self, *, records: int, nbytes: int) -> None:
         """Take in one answer."""
         if records:
-            fitting = int(self._target * records / max(1, nbytes))
+            fitting = int(self._sizing.page_bytes * records / max(1, nbytes))
             self.records = max(1, min(fitting, self.records * PAGE_GROWTH, self._limit))
+
+    @property
+    def _limit(self) -> int:
+        return max(1, min(self._sizing.page_records, self._max_records))
 
     def shrink(self) -> None:
         """Take in that an answer was given up."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from airflow_batchkit.connectors.object_storage.dead_letters import DeadLetters
-from airflow_batchkit.connectors.object_storage.letters_filter import LetterFilter
-from airflow_batchkit.connectors.object_storage.letters_source import DeadLetterSource
 from airflow_batchkit.connectors.object_storage.s3_settings import S3Settings
 from airflow_batchkit.connectors.object_storage.sink import ObjectStorageSink
 
-__all__ = ["DeadLetterSource", "DeadLetters", "LetterFilter", "ObjectStorageSink", "S3Settings"]
+__all__ = ["DeadLetters", "ObjectStorageSink", "S3Settings"]

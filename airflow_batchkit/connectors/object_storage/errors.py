@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Any
 
 from airflow_batchkit.connectors.object_storage.store import ConflictError, MissingObjectError
+from airflow_batchkit.connectors.retry_after import retry_after
 from airflow_batchkit.engine.exceptions import (
     BatchkitError,
     PermanentError,
@@ -25,7 +26,8 @@ _UNAUTHORIZED = re.compile(
 )
 
 _SLOWER = (PushbackError, "the store asks to slow down")
-_LATER = (TransientError, "may work when tried again")
+_MAY_WORK = "may work when tried again"
+_LATER = (TransientError, _MAY_WORK)
 _FAILED = (TransientError, "the store failed; may work when tried again")
 _GARBLED = (TransientError, "what arrived is not what was sent; may work when tried again")
 _CONFLICT = (ConflictError, "somebody else wrote it")
@@ -154,6 +156,7 @@ def s3_errors(doing: str, *, denied: str = "mend the connection, or what it may 
     :param denied: what to do where access is denied, and the store does not say what is missing.
     """
     from botocore import exceptions as boto
+    from botocore.parsers import ResponseParserError
     from urllib3.exceptions import HTTPError
 
     try:
@@ -171,6 +174,8 @@ def s3_errors(doing: str, *, denied: str = "mend the connection, or what it may 
         OSError,
     ) as error:
         raise TransientError(f"{doing}: no answer ({type(error).__name__}); is the endpoint up?") from error
+    except (ResponseParserError, boto.FlexibleChecksumError) as error:
+        raise TransientError(f"{doing}: the answer is cut off, or not a store's; {_MAY_WORK}") from error
     except boto.BotoCoreError as error:
         raise UsageError(f"{doing}: {_one_line(error)}; mend the connection") from error
 
@@ -189,6 +194,11 @@ def file_errors(doing: str) -> Iterator[None]:
         reason = f"{error.strerror or type(error).__name__}; may work when tried again"
         kind, advice = _BY_ERRNO.get(error.errno or 0, (TransientError, reason))
         raise kind(f"{doing}: {advice}") from error
+
+
+def of_another_request(doing: str) -> TransientError:
+    """Return the error for an answer that cannot be about what was asked."""
+    return TransientError(f"{doing}: the answer to another request came; {_MAY_WORK}")
 
 
 def answer_of(error: BatchkitError) -> Mapping[str, Any]:
@@ -231,7 +241,7 @@ def _of_response(response: Mapping[str, Any], doing: str, denied: str) -> Batchk
         advice = _missing_right(said, denied)
     problem = f"{doing}: {code or status}: {advice}"
     if kind is PushbackError:
-        return PushbackError(problem, _retry_after(answer.get("HTTPHeaders", {})))
+        return PushbackError(problem, retry_after(answer.get("HTTPHeaders", {}).get("retry-after")))
     return kind(problem)
 
 
@@ -265,11 +275,6 @@ def _missing_right(said: str, denied: str) -> str:
 
 def _status_of(error: BatchkitError) -> int:
     return int(answer_of(error).get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    stated = headers.get("retry-after", "")
-    return float(stated) if stated.isdigit() else None
 
 
 def _one_line(text: object) -> str:

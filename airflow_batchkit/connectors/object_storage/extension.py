@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from typing_extensions import override
 
+from airflow_batchkit.connectors.letters.place import OpenExtension
 from airflow_batchkit.connectors.object_storage.compression import EXTENSIONS
 from airflow_batchkit.connectors.object_storage.final import MAX_PARTS, TOO_MANY_PARTS, FinalObjects
 from airflow_batchkit.connectors.object_storage.manifest import MANIFEST, FoundManifest, ManifestFile
 from airflow_batchkit.connectors.object_storage.ndjson import FORMAT
 from airflow_batchkit.connectors.object_storage.ownership import Ownership
-from airflow_batchkit.connectors.object_storage.patience import patiently
 from airflow_batchkit.connectors.object_storage.publish import require_whole_chain
 from airflow_batchkit.connectors.object_storage.sink import PartWriter
 from airflow_batchkit.connectors.object_storage.staging import Staging
@@ -31,6 +31,7 @@ from airflow_batchkit.connectors.object_storage.verify.declared import (
     OutputHead,
     read_declared,
 )
+from airflow_batchkit.connectors.patience import patiently
 from airflow_batchkit.engine.checkpoint import Counts
 from airflow_batchkit.engine.exceptions import (
     BatchkitError,
@@ -40,7 +41,7 @@ from airflow_batchkit.engine.exceptions import (
     StoppedError,
     UsageError,
 )
-from airflow_batchkit.engine.sink import BatchKey, BatchWriter, Leg, OpenSink, Publication
+from airflow_batchkit.engine.sink import BatchKey, BatchWriter, Leg, Publication
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +69,7 @@ class _Started:
     final: FinalObjects
 
 
-class OpenExtension(OpenSink):
+class OpenOutputExtension(OpenExtension):
     """A published output with its connections made, to be extended by one replay.
 
     :param store: where the output lies.
@@ -104,8 +105,8 @@ class OpenExtension(OpenSink):
         return {"etag": self._etag}
 
     @property
+    @override
     def replayed(self) -> str:
-        """The replay that extended the output last, as its manifest names it."""
         with self._declared() as declared:
             return declared.head.replayed
 

@@ -16,8 +16,14 @@ from airflow_batchkit.connectors.object_storage.manifest import (
     read_head,
     read_parts,
 )
-from airflow_batchkit.connectors.object_storage.patience import in_order, patiently, some_at_once
-from airflow_batchkit.connectors.object_storage.store import SHA256, Condition, ConflictError
+from airflow_batchkit.connectors.object_storage.store import (
+    NAME,
+    SHA256,
+    Condition,
+    ConflictError,
+    MissingObjectError,
+)
+from airflow_batchkit.connectors.patience import in_order, patiently, some_at_once
 from airflow_batchkit.engine.exceptions import PermanentError, TransientError
 from airflow_batchkit.engine.failpoints import effect
 
@@ -138,9 +144,12 @@ class FinalObjects:
             raise TransientError(f"{self.manifest_url} was changed while this leg published") from error
 
     def totals(self) -> Totals:
-        """Add up what the manifest names."""
+        """Add up what the manifest names, which has to be of this run's generation.
+
+        :raises TransientError: it is of another: what is older must not be removed yet.
+        """
         totals = Totals()
-        for part in read_parts(self._store, self._manifest):
+        for part in read_parts(self._store, self._manifest, generation=self._leg.generation):
             totals.parts[part.partition] += 1
             totals.records += part.records
             totals.nbytes += part.bytes
@@ -178,6 +187,20 @@ class FinalObjects:
                 raise PermanentError(TOO_MANY_PARTS)
             yield staged, number
 
+    def _copy_whole(self, source: str, target: str, nbytes: int) -> None:
+        """Copy, and look whether it is there: on the store's word alone a manifest could name what is not."""
+        self._store.copy(source, target)
+        try:
+            head = self._store.head(target)
+        except MissingObjectError:
+            head = None
+        name = self._staging.name(source)
+        if head is None or head.size != nbytes or head.metadata.get(NAME, name) != name:
+            raise TransientError(
+                f"copy of {self._store.location.url}/{source} to {target}: it is not there; may work when "
+                "tried again"
+            )
+
     def _copy_one(self, numbered: tuple[StagedPart, int]) -> Part:
         staged, number = numbered
         partition = self._leg.partitions[staged.partition]
@@ -186,7 +209,7 @@ class FinalObjects:
         )
         size = patiently(lambda: self._staging.size(staged.key))
         with effect(f"{self._staging.component}.copy"):
-            patiently(lambda: self._store.copy(staged.key, f"{self._folder}{name}"))
+            patiently(lambda: self._copy_whole(staged.key, f"{self._folder}{name}", size.nbytes))
         return Part(
             key=name, partition=partition, records=size.records, bytes=size.nbytes, sha256=size.sha256
         )

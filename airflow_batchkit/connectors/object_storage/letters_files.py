@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import msgspec
-
+from airflow_batchkit.connectors.letters.place import LetterSet, Line, changed, decoded
 from airflow_batchkit.connectors.object_storage.locations import segment
-from airflow_batchkit.connectors.object_storage.patience import patiently
 from airflow_batchkit.connectors.object_storage.staging import FOLDER
 from airflow_batchkit.connectors.object_storage.store import MissingObjectError
 from airflow_batchkit.connectors.object_storage.verify.declared import (
@@ -21,8 +17,8 @@ from airflow_batchkit.connectors.object_storage.verify.declared import (
     LettersHead,
     read_declared,
 )
-from airflow_batchkit.engine.dead_letters import DeadLetter
-from airflow_batchkit.engine.exceptions import CannotResumeError, PermanentError, UsageError
+from airflow_batchkit.connectors.patience import patiently
+from airflow_batchkit.engine.exceptions import PermanentError, UsageError
 
 if TYPE_CHECKING:
     from airflow_batchkit.connectors.object_storage.manifest import Part
@@ -30,8 +26,6 @@ if TYPE_CHECKING:
 
 LETTERS = "letters.json"
 STEM = "letters"
-
-_decode = msgspec.json.Decoder(DeadLetter).decode
 
 
 class SetHead(LettersHead, kw_only=True, frozen=True):
@@ -45,51 +39,6 @@ class SetHead(LettersHead, kw_only=True, frozen=True):
     created_at: str = ""
     revision: int = 0
     replayed: str = ""
-
-
-class Revision(msgspec.Struct, frozen=True):
-    """Which state of a set: it changes whenever its letters do."""
-
-    generation: str
-    revision: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LetterSet:
-    """The settled letters of one run.
-
-    :param folder: where they lie, with a slash at its end.
-    :param head: what ``letters.json`` says of them.
-    """
-
-    folder: str
-    head: SetHead
-
-    @property
-    def revision(self) -> Revision:
-        """Which state of the set it is."""
-        return Revision(self.head.generation, self.head.revision)
-
-    @property
-    def records(self) -> int:
-        """How many letters there are."""
-        return self.head.total.records
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One letter, and where it stands.
-
-    :param part: position of its object in ``letters.json``, from 0.
-    :param number: of the line, from 1.
-    :param raw: its bytes, with the line feed.
-    :param letter: what they say.
-    """
-
-    part: int
-    number: int
-    raw: bytes
-    letter: DeadLetter
 
 
 def set_folder(job: str, run: str) -> str:
@@ -131,7 +80,7 @@ def read_set(store: ObjectStore, folder: str, *, name: str = LETTERS) -> LetterS
     """
     try:
         with declared(store, folder, name=name) as found:
-            return LetterSet(folder=folder, head=found.head)
+            return _set(store, folder, found.head)
     except MissingObjectError:
         return None
 
@@ -161,9 +110,9 @@ def read_lines(store: ObjectStore, found: LetterSet, *, part: int = 0, after_lin
     :raises PermanentError: an object is damaged.
     :raises TransientError: the store does not answer.
     """
-    with declared(store, found.folder) as now:
-        if Revision(now.head.generation, now.head.revision) != found.revision:
-            raise changed(store, found.folder)
+    with declared(store, found.name) as now:
+        if _set(store, found.name, now.head).state != found.state:
+            raise changed(found.url)
         named = 0
         for position, one in enumerate(now.parts()):
             named += one.records
@@ -171,46 +120,39 @@ def read_lines(store: ObjectStore, found: LetterSet, *, part: int = 0, after_lin
                 yield from _lines_of(store, found, one, position, after_line if position == part else 0)
         if named != found.records:
             raise PermanentError(
-                f"{store.location.url}/{found.folder}{LETTERS} says {found.records:,} letters, its objects "
+                f"{store.location.url}/{found.name}{LETTERS} says {found.records:,} letters, its objects "
                 f"hold {named:,}; nothing was removed: look at it with batchkit verify --dead-letters"
             )
-
-
-def changed(store: ObjectStore, folder: str) -> CannotResumeError:
-    """Make the error for a set that is not what it was when the replay began."""
-    return CannotResumeError(
-        f"the dead letters at {store.location.url}/{folder} have changed since this replay began (another "
-        "replay, a purge, or the run was done again): restart the replay"
-    )
-
-
-def short_hash(*texts: object) -> str:
-    """Return 8 hex digits that stand for some texts."""
-    return hashlib.sha256("\n".join(map(str, texts)).encode()).hexdigest()[:8]
 
 
 def _lines_of(
     store: ObjectStore, found: LetterSet, part: Part, position: int, after_line: int
 ) -> Iterator[Line]:
     number = 0
-    with store.stream(f"{found.folder}{part.key}") as file:
+    with store.stream(f"{found.name}{part.key}") as file:
         while raw := file.readline():
             number += 1
             if number > after_line:
-                yield Line(position, number, raw, _letter(store, found, part, number, raw))
+                where = f"line {number:,} of {found.url}{part.key}"
+                yield Line({"part": position, "line": number}, raw, decoded(raw, where=where))
     if number != part.records:
         raise PermanentError(
-            f"{store.location.url}/{found.folder}{part.key} has {number:,} lines, {part.records:,} were "
+            f"{store.location.url}/{found.name}{part.key} has {number:,} lines, {part.records:,} were "
             "written; nothing was removed: restore it from a backup"
         )
 
 
-def _letter(store: ObjectStore, found: LetterSet, part: Part, number: int, raw: bytes) -> DeadLetter:
-    try:
-        return _decode(raw)
-    except msgspec.DecodeError as error:
-        # Not the decoder's text: it may quote the record.
-        raise PermanentError(
-            f"line {number:,} of {store.location.url}/{found.folder}{part.key} is no dead letter; "
-            "restore the object from a backup"
-        ) from error
+def _set(store: ObjectStore, folder: str, head: SetHead) -> LetterSet:
+    return LetterSet(
+        name=folder,
+        url=f"{store.location.url}/{folder}",
+        job=head.job,
+        run=head.run,
+        generation=head.generation,
+        token=head.token,
+        records=head.total.records,
+        created_at=head.created_at,
+        revision=head.revision,
+        replayed=head.replayed,
+        complete=head.complete,
+    )

@@ -1,10 +1,7 @@
-"""Takes letters out of a settled set, in two steps, so that a kill between any two writes loses none of them.
+"""Changes a settled set in two steps, so that a kill between any two writes loses no letter.
 
-1. *prepare*: what stays is written into new objects, and ``letters.next-<change>.json`` names them;
+1. *prepare*: what it is to be is written into new objects, and ``letters.next-<change>.json`` names them;
 2. *apply*: its content replaces ``letters.json`` in one conditional write; then what is old is removed.
-
-Until the second step a reader sees the set as it was. Whoever finds a prepared change that nobody applied
-either applies it (what is taken out is known to be elsewhere) or discards it; both may be repeated.
 """
 
 from __future__ import annotations
@@ -12,34 +9,28 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING
 
-from airflow_batchkit.connectors.object_storage.letters_files import (
-    LETTERS,
-    STEM,
-    LetterSet,
-    changed,
-    declared,
-    read_lines,
-    read_set,
-)
+from typing_extensions import override
+
+from airflow_batchkit.connectors.letters.place import Change, LetterSet, changed
+from airflow_batchkit.connectors.object_storage.letters_files import LETTERS, STEM, declared, read_set
 from airflow_batchkit.connectors.object_storage.manifest import ManifestFile, Part
-from airflow_batchkit.connectors.object_storage.patience import patiently, some_at_once
 from airflow_batchkit.connectors.object_storage.store import (
     SHA256,
     Condition,
     ConflictError,
     MissingObjectError,
 )
+from airflow_batchkit.connectors.patience import patiently, some_at_once
 from airflow_batchkit.engine.exceptions import SupersededError
 from airflow_batchkit.engine.failpoints import effect
 
 if TYPE_CHECKING:
     from airflow_batchkit.connectors.object_storage.store import ObjectStore
-    from airflow_batchkit.engine.dead_letters import DeadLetter
 
 _NEXT = "letters.next-"
 _PART_BYTES = 8 * 1024 * 1024
@@ -48,7 +39,7 @@ _PIECE = 256 * 1024
 _OURS = re.compile(rf"{STEM}-(?P<partition>.+)-(?P<number>\d{{5}})-(?P<generation>[0-9a-f]{{8}})\.ndjson")
 
 
-class LetterRewrite:
+class LetterRewrite(Change):
     """One change of one set.
 
     :param store: the place.
@@ -64,59 +55,39 @@ class LetterRewrite:
         self._next_name = f"{_NEXT}{name}.json"
         self._next = self._key(self._next_name)
 
-    def prepare(self, out: Callable[[DeadLetter], bool], added: Iterable[bytes] = ()) -> int:
-        """Write what the set is to be. Nothing of it is visible yet.
-
-        :param out: which letters are taken out.
-        :param added: lines of letters that are put behind the others.
-        :returns: how many letters are taken out.
-        :raises CannotResumeError: the set has changed since it was looked at.
-        """
-        taken = 0
-
-        def lines() -> Iterator[bytes]:
-            nonlocal taken
-            for line in read_lines(self._store, self._set):
-                if out(line.letter):
-                    taken += 1
-                else:
-                    yield line.raw
-            yield from added
-
+    @override
+    def prepare(self, lines: Iterable[bytes]) -> None:
         with ManifestFile() as manifest:
-            for part in self._write_parts(lines()):
+            for part in self._write_parts(lines):
                 manifest.add(part)
-            head = self._set.head
+            found = self._set
             file = manifest.finish(
                 {
-                    "job": head.job,
-                    "run": head.run,
-                    "generation": head.generation,
-                    "token": head.token,
-                    "created_at": head.created_at,
-                    "revision": head.revision + 1,
+                    "job": found.job,
+                    "run": found.run,
+                    "generation": found.generation,
+                    "token": found.token,
+                    "created_at": found.created_at,
+                    "revision": found.revision + 1,
                     "replayed": self._name,
                 }
             )
             with effect("letters.prepare"):
                 patiently(lambda: self._store.put(self._next, file, metadata={SHA256: manifest.sha256}))
-        return taken
 
+    @override
     def apply(self) -> None:
-        """Make what was prepared the set, in one write, and remove what is old.
-
-        :raises SupersededError: somebody else has changed the set meanwhile.
-        """
-        prepared = read_set(self._store, self._set.folder, name=self._next_name)
-        with declared(self._store, self._set.folder) as now:
+        prepared = read_set(self._store, self._set.name, name=self._next_name)
+        with declared(self._store, self._set.name) as now:
             head, etag = now.head, now.etag
         if head.replayed != self._name:
-            if prepared is None or prepared.head.revision != head.revision + 1:
-                raise SupersededError(str(changed(self._store, self._set.folder)))
+            if prepared is None or prepared.revision != head.revision + 1:
+                raise SupersededError(str(changed(self._set.url)))
             self._switch(etag)
         self._forget()
         self._remove(self._unnamed())
 
+    @override
     def discard(self) -> None:
         """Forget what was prepared; what another change has prepared is not touched."""
         self._forget()
@@ -150,9 +121,9 @@ class LetterRewrite:
                         )
                     )
             except ConflictError as error:
-                raise SupersededError(str(changed(self._store, self._set.folder))) from error
+                raise SupersededError(str(changed(self._set.url))) from error
 
-    def _write_parts(self, lines: Iterator[bytes]) -> Iterator[Part]:
+    def _write_parts(self, lines: Iterable[bytes]) -> Iterator[Part]:
         content, records, number = bytearray(), 0, 0
         for line in lines:
             content += line
@@ -165,7 +136,7 @@ class LetterRewrite:
             yield self._write_part(number + 1, bytes(content), records)
 
     def _write_part(self, number: int, content: bytes, records: int) -> Part:
-        name = f"{STEM}-{self._partition}-{number:05d}-{self._set.head.generation}.ndjson"
+        name = f"{STEM}-{self._partition}-{number:05d}-{self._set.generation}.ndjson"
         digest = hashlib.sha256(content).hexdigest()
         with effect("letters.put"):
             patiently(
@@ -178,7 +149,7 @@ class LetterRewrite:
 
         :param partition: only of this one.
         """
-        folder = self._set.folder
+        folder = self._set.name
         named: Counter[str] = Counter()
         try:
             with declared(self._store, folder) as now:
@@ -198,7 +169,7 @@ class LetterRewrite:
                 yield key
 
     def _key(self, name: str) -> str:
-        return f"{self._set.folder}{name}"
+        return f"{self._set.name}{name}"
 
 
 def prepared_changes(store: ObjectStore, folder: str) -> list[str]:
@@ -212,13 +183,13 @@ def prepared_changes(store: ObjectStore, folder: str) -> list[str]:
 def remove_set(store: ObjectStore, found: LetterSet) -> None:
     """Remove a whole set: what names the letters first, so that no reader finds half of them."""
     with effect("letters.remove"):
-        patiently(lambda: store.delete([f"{found.folder}{LETTERS}"]))
-    nexts = [f"{found.folder}{_NEXT}{name}.json" for name in prepared_changes(store, found.folder)]
+        patiently(lambda: store.delete([f"{found.name}{LETTERS}"]))
+    nexts = [f"{found.name}{_NEXT}{name}.json" for name in prepared_changes(store, found.name)]
     with effect("letters.forget"):
         patiently(lambda: store.delete(nexts))
-    for keys in some_at_once(store.keys(f"{found.folder}{STEM}-")):
-        ours = [key for key in keys if _OURS.fullmatch(key, len(found.folder))]
+    for keys in some_at_once(store.keys(f"{found.name}{STEM}-")):
+        ours = [key for key in keys if _OURS.fullmatch(key, len(found.name))]
         with effect("letters.tidy"):
             patiently(partial(store.delete, ours))
     with effect("letters.tidy"):
-        patiently(lambda: store.clean(found.folder))
+        patiently(lambda: store.clean(found.name))

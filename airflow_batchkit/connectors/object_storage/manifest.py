@@ -17,7 +17,7 @@ import msgspec
 
 from airflow_batchkit.connectors.object_storage.ndjson import FORMAT, FORMAT_VERSION
 from airflow_batchkit.connectors.object_storage.store import MissingObjectError
-from airflow_batchkit.engine.exceptions import UsageError
+from airflow_batchkit.engine.exceptions import TransientError, UsageError
 
 if TYPE_CHECKING:
     from airflow_batchkit.connectors.object_storage.store import ObjectStore
@@ -56,6 +56,7 @@ class ManifestHead(msgspec.Struct, kw_only=True, frozen=True):
     :param run: which run of it.
     :param generation: names the run's output.
     :param token: the leg that published it.
+    :param complete: False: dead letters of a run that failed; it settles all of them when it goes on.
     """
 
     format: str
@@ -64,6 +65,7 @@ class ManifestHead(msgspec.Struct, kw_only=True, frozen=True):
     run: str
     generation: str
     token: str
+    complete: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,13 +150,19 @@ def read_head(store: ObjectStore, key: str) -> FoundManifest | None:
         ) from error
 
 
-def read_parts(store: ObjectStore, key: str) -> Iterator[Part]:
+def read_parts(store: ObjectStore, key: str, *, generation: str | None = None) -> Iterator[Part]:
     """Read the parts that a manifest names, one by one.
 
+    :param generation: the one that it has to be of. Default: any.
     :raises MissingObjectError: there is no manifest.
+    :raises TransientError: it is of another generation.
     """
     with store.read(key) as reading:
-        head_lines(reading.file)
+        head = head_lines(reading.file)
+        if generation is not None and decode_head(head, ManifestHead).generation != generation:
+            raise TransientError(
+                f"read of {store.location.url}/{key}: it is not of {generation}; may work when tried again"
+            )
         for line in reading.file:
             text = line.strip().rstrip(b",")
             if not text.startswith(b"{"):

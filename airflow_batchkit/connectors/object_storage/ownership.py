@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from airflow_batchkit.connectors.object_storage.patience import patiently
 from airflow_batchkit.connectors.object_storage.staging import FOLDER
 from airflow_batchkit.connectors.object_storage.store import (
     SHA256,
@@ -16,6 +15,7 @@ from airflow_batchkit.connectors.object_storage.store import (
     ConflictError,
     MissingObjectError,
 )
+from airflow_batchkit.connectors.patience import patiently
 from airflow_batchkit.engine import owner
 from airflow_batchkit.engine.exceptions import SupersededError, TransientError, UsageError
 from airflow_batchkit.engine.failpoints import effect
@@ -116,8 +116,13 @@ class Ownership:
         try:
             self._write(record, self._etag, verb)
         except ConflictError as error:
+            found, etag = patiently(self._read)
+            if found is not None and found.token == self._leg.token and etag != self._etag:
+                # Ours, but not as we know it: the answer to an earlier write did not reach us as it was.
+                self._etag = etag or ""
+                self._replace(record, verb)
+                return
             self._record = None
-            found, _ = patiently(self._read)
             by = (
                 "nobody: its owner record was removed"
                 if found is None

@@ -19,13 +19,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_batchkit.connectors.object_storage.manifest import FoundManifest, ManifestFile
-from airflow_batchkit.connectors.object_storage.patience import patiently
 from airflow_batchkit.connectors.object_storage.store import (
     SHA256,
     Condition,
     ConflictError,
     MissingObjectError,
 )
+from airflow_batchkit.connectors.patience import patiently
 from airflow_batchkit.engine.exceptions import (
     CannotResumeError,
     PermanentError,
@@ -98,7 +98,7 @@ class Publisher:
             require_whole_chain(self._store, complete=complete)
             self._make_visible(publication, found, links)
         self._mark_success()
-        _stop_if_asked(publication)
+        stop_if_asked(publication)
         if self._check is None:
             return self._clean()
         self._check(publication)
@@ -121,12 +121,12 @@ class Publisher:
                     f"{written:,} records were written, but the {manifest.parts:,} staged parts hold "
                     f"{manifest.records:,} (difference {written - manifest.records:+,}); nothing is published"
                 )
-            _stop_if_asked(publication)
+            stop_if_asked(publication)
             self._ownership.confirm()
             self._final.switch(manifest, self._fields(publication), found)
 
     def _between(self, publication: Publication) -> None:
-        _stop_if_asked(publication)
+        stop_if_asked(publication)
         self._ownership.renew_if_due()
 
     def _fields(self, publication: Publication) -> dict[str, Any]:
@@ -176,7 +176,11 @@ def require_whole_chain(store: ObjectStore, *, complete: bool) -> None:
         )
 
 
-def _stop_if_asked(publication: Publication) -> None:
+def stop_if_asked(publication: Publication) -> None:
+    """End between two steps where a stop is asked.
+
+    :raises StoppedError: with the reason.
+    """
     reason = publication.stop_asked()
     if reason is not None:
         raise StoppedError(reason)

@@ -6,17 +6,26 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_batchkit.connectors.object_storage.errors import answer_of, is_expired, s3_errors
+from airflow_batchkit.connectors.object_storage.errors import (
+    answer_of,
+    is_expired,
+    of_another_request,
+    s3_errors,
+)
 from airflow_batchkit.connectors.object_storage.locations import Location, check_key
 from airflow_batchkit.connectors.object_storage.s3_settings import S3Settings, request_arguments
-from airflow_batchkit.engine.exceptions import BatchkitError
+from airflow_batchkit.connectors.object_storage.store import ConflictError
+from airflow_batchkit.engine.exceptions import BatchkitError, TransientError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+    from airflow_batchkit.engine.policies import Timeouts
 
 T = TypeVar("T", bound=Mapping[str, Any])
 
@@ -27,6 +36,7 @@ class S3Calls:
     :param location: bucket and prefix.
     :param connect: makes a new client, whose own retries are off; called again when credentials have expired.
     :param settings: what is sent along.
+    :param timeouts: ``request`` is the limit of each request, ``batch`` of those that carry content.
     :param log: where to say what a person should know.
     """
 
@@ -36,20 +46,23 @@ class S3Calls:
         connect: Callable[[], S3Client],
         *,
         settings: S3Settings,
+        timeouts: Timeouts,
         log: logging.Logger,
     ) -> None:
         self.location = location
+        self._timeouts = timeouts
         self.settings = settings
         self.log = log
         self.bucket: dict[str, Any] = {"Bucket": location.bucket, **request_arguments(settings)}
         self._connect = connect
         self._lock = threading.Lock()
         self._client: S3Client | None = None
-        self._clock_offset = 0.0
+        # Against the clock that nobody sets: a jump of this machine's changes no lease.
+        self._clock_offset = time.time() - time.monotonic()
 
     def now(self) -> float:
         """Return seconds since the epoch by the store's clock."""
-        return time.time() + self._clock_offset
+        return time.monotonic() + self._clock_offset
 
     def object(self, key: str) -> dict[str, Any]:
         """Return the arguments that name an object.
@@ -66,27 +79,45 @@ class S3Calls:
         """Return an object as people write it."""
         return f"{self.location.url}/{key}"
 
-    def call(self, doing: str, request: Callable[[S3Client], T], *, needs: str) -> T:
+    def call(
+        self,
+        doing: str,
+        request: Callable[[S3Client], T],
+        *,
+        needs: str,
+        tells: tuple[str, ...] = (),
+        conditional: bool = False,
+        content: bool = False,
+    ) -> T:
         """Make a request.
 
         :param doing: what is done to what, for the message of an error.
         :param request: makes it with the client that it is given.
         :param needs: the actions that a policy must allow for it, for the message where it is denied.
+        :param tells: fields of the answer; one without them is the answer to some other request.
+        :param conditional: whether a condition was stated, so that the answer may say that it does not hold.
+        :param content: whether it carries content, which may take long.
         :raises BatchkitError: what the answer means.
         """
+        limit = self._timeouts.batch if content else self._timeouts.request
+        seconds = limit.total_seconds()
         hint = self.hint(needs)
         client = self._connected()
         try:
             with s3_errors(doing, denied=hint):
-                answer = request(client)
+                answer = _within(seconds, doing, lambda: request(client))
         except BatchkitError as error:
             self._learn_time(answer_of(error))
+            if isinstance(error, ConflictError) and not conditional:
+                raise of_another_request(doing) from error
             if not is_expired(error):
                 raise
             self._forget(client)
             with s3_errors(doing, denied=hint):
-                answer = request(self._connected())
+                answer = _within(seconds, doing, lambda: request(self._connected()))
         self._learn_time(answer)
+        if any(field not in answer for field in tells):
+            raise of_another_request(doing)
         return answer
 
     def hint(self, needs: str) -> str:
@@ -122,4 +153,28 @@ class S3Calls:
         date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
         if date:
             with suppress(ValueError):
-                self._clock_offset = parsedate_to_datetime(date).timestamp() - time.time()
+                self._clock_offset = parsedate_to_datetime(date).timestamp() - time.monotonic()
+
+
+def _within(seconds: float, doing: str, request: Callable[[], T]) -> T:
+    """Make a request in a thread of its own, and wait for it so long.
+
+    Botocore's limits are for the pauses between two bytes only. What comes later comes for nobody.
+    """
+    future: Future[T] = Future()
+
+    def ask() -> None:
+        try:
+            future.set_result(request())
+        except BaseException as error:  # noqa: BLE001  # handed to the thread that waits for the result
+            future.set_exception(error)
+
+    threading.Thread(target=ask, name="batchkit-s3", daemon=True).start()
+    try:
+        return future.result(seconds)
+    except TimeoutError as error:
+        if future.done():
+            raise
+        raise TransientError(
+            f"{doing}: no whole answer came in {seconds:g} s; is the endpoint up?"
+        ) from error

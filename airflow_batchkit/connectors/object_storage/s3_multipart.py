@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from airflow_batchkit.connectors.object_storage.errors import code_of
-from airflow_batchkit.connectors.object_storage.patience import patiently
+from airflow_batchkit.connectors.object_storage.errors import code_of, of_another_request
+from airflow_batchkit.connectors.patience import patiently
 from airflow_batchkit.engine.exceptions import BatchkitError, PermanentError
 from airflow_batchkit.engine.failpoints import effect
 
@@ -45,7 +45,10 @@ class Upload:
                     **calls.object(key), **_checksum(client), **made_with
                 ),
                 needs=needs,
+                tells=("UploadId",),
             )
+        if answer.get("Key", calls.full(key)) != calls.full(key):
+            raise of_another_request(self._doing)
         self._upload = {**calls.object(key), "UploadId": answer["UploadId"]}
         self._parts: list[CompletedPartTypeDef] = []
 
@@ -60,6 +63,8 @@ class Upload:
                         **self._upload, PartNumber=number, Body=io.BytesIO(content), **_checksum(client)
                     ),
                     needs=_WRITE,
+                    tells=("ETag",),
+                    content=True,
                 )
             )
         part: CompletedPartTypeDef = {"PartNumber": number, "ETag": answer["ETag"]}
@@ -79,7 +84,12 @@ class Upload:
                     **self._upload, MultipartUpload={"Parts": self._parts}, **condition
                 ),
                 needs=_WRITE,
+                tells=("ETag",),
+                conditional=bool(condition),
+                content=True,
             )
+        if answer.get("Key", self._upload["Key"]) != self._upload["Key"]:
+            raise of_another_request(self._doing)
         return str(answer["ETag"])
 
     def abort(self) -> None:

@@ -9,17 +9,18 @@ from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+from urllib.parse import unquote_plus
 
 from typing_extensions import override
 
 from airflow_batchkit.connectors.object_storage.errors import (
     is_denied,
     is_not_implemented,
+    of_another_request,
     of_refused_delete,
     s3_errors,
 )
 from airflow_batchkit.connectors.object_storage.locations import Location
-from airflow_batchkit.connectors.object_storage.patience import some_at_once
 from airflow_batchkit.connectors.object_storage.s3_calls import S3Calls
 from airflow_batchkit.connectors.object_storage.s3_multipart import (
     abort_uploads,
@@ -43,7 +44,9 @@ from airflow_batchkit.connectors.object_storage.store import (
     ObjectStore,
     Reading,
 )
+from airflow_batchkit.connectors.patience import some_at_once
 from airflow_batchkit.engine.exceptions import BatchkitError, PermanentError, UsageError
+from airflow_batchkit.engine.policies import Timeouts
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -53,6 +56,8 @@ T = TypeVar("T", bound=Mapping[str, Any])
 _READ = "s3:GetObject"
 _LIST = "s3:ListBucket"
 _DELETE = "s3:DeleteObject"
+_OF_AN_OBJECT = ("ETag", "LastModified")
+_CHECKSUM = "ChecksumSHA256"
 
 
 class S3Store(ObjectStore):
@@ -61,6 +66,7 @@ class S3Store(ObjectStore):
     :param location: bucket and prefix.
     :param connect: makes a new client, whose own retries are off; called again when credentials have expired.
     :param settings: how objects are written.
+    :param timeouts: of the requests. Default: the defaults.
     :param log: where to say that the store ignores conditions.
     """
 
@@ -70,13 +76,17 @@ class S3Store(ObjectStore):
         connect: Callable[[], S3Client],
         *,
         settings: S3Settings | None = None,
+        timeouts: Timeouts | None = None,
         log: logging.Logger,
     ) -> None:
         self._settings = settings or S3Settings()
-        self._calls = S3Calls(location, connect, settings=self._settings, log=log)
+        self._calls = S3Calls(
+            location, connect, settings=self._settings, timeouts=timeouts or Timeouts(), log=log
+        )
         self._location = location
         self._log = log
         self._conditional = True
+        self._confirms = False
 
     @property
     @override
@@ -120,7 +130,8 @@ class S3Store(ObjectStore):
         writing = _Writing(content, metadata={}, purpose="working")
         self._put(key, writing)
         with suppress(ConflictError):
-            self._put_if(key, writing, Condition())
+            for _ in range(2):  # one answer alone may be that of the write before
+                self._put_if(key, writing, Condition())
             if self._conditional:
                 self._ignored()
         trial = f"{key}.trial"
@@ -134,7 +145,9 @@ class S3Store(ObjectStore):
     def read(self, key: str) -> Iterator[Reading]:
         doing = f"read of {self._calls.url(key)}"
         request = self._calls.object(key)
-        answer = self._existing(key, doing, lambda client: client.get_object(**request), needs=_READ)
+        answer = self._existing(
+            key, doing, lambda client: client.get_object(**request), needs=_READ, tells=_OF_AN_OBJECT
+        )
         body = answer["Body"]
         try:
             with s3_errors(doing):
@@ -148,7 +161,13 @@ class S3Store(ObjectStore):
     def head(self, key: str) -> Head:
         request = self._calls.object(key)
         doing = f"look at {self._calls.url(key)}"
-        answer = self._existing(key, doing, lambda client: client.head_object(**request), needs=_READ)
+        answer = self._existing(
+            key,
+            doing,
+            lambda client: client.head_object(**request),
+            needs=_READ,
+            tells=(*_OF_AN_OBJECT, "ContentLength"),
+        )
         return Head(size=answer["ContentLength"], metadata=answer["Metadata"])
 
     @override
@@ -167,6 +186,8 @@ class S3Store(ObjectStore):
             f"copy of {self._calls.url(source)} to {target}",
             lambda client: client.copy_object(**request),
             needs=f"{_READ}, {object_actions(self._settings, 'part')}",
+            tells=("CopyObjectResult",),
+            content=True,
         )
 
     @override
@@ -221,12 +242,24 @@ class S3Store(ObjectStore):
                 condition=condition,
             )
         request = {**self._calls.object(key), **made_with, **condition}
+
+        def put(client: S3Client) -> Mapping[str, Any]:
+            checksum = _checksum(client, writing)
+            answer = client.put_object(**request, **checksum, Body=writing.file())
+            self._check_confirmed(answer, checksum, doing)
+            return answer
+
         answer = self._calls.call(
-            doing,
-            lambda client: client.put_object(**request, **_checksum(client, writing), Body=writing.file()),
-            needs=needs,
+            doing, put, needs=needs, tells=("ETag",), conditional=bool(condition), content=True
         )
         return str(answer["ETag"])
+
+    def _check_confirmed(self, answer: Mapping[str, Any], sent: Mapping[str, str], doing: str) -> None:
+        """Compare the checksum in the answer to a write; a store that has sent it once always does."""
+        told = answer.get(_CHECKSUM)
+        self._confirms = self._confirms or told is not None
+        if sent and self._confirms and told != sent[_CHECKSUM]:
+            raise of_another_request(doing)
 
     def _put_if(self, key: str, writing: _Writing, condition: Condition) -> str:
         if self._conditional:
@@ -276,13 +309,22 @@ class S3Store(ObjectStore):
             if not isinstance(error, MissingObjectError):
                 raise error
 
-    def _existing(self, key: str, doing: str, request: Callable[[S3Client], T], *, needs: str) -> T:
+    def _existing(
+        self,
+        key: str,
+        doing: str,
+        request: Callable[[S3Client], T],
+        *,
+        needs: str,
+        tells: tuple[str, ...],
+        content: bool = False,
+    ) -> T:
         """Make a request that needs an object; tell one that is not there from one that is out of reach.
 
         Where listing is allowed below the prefix only, some stores answer 403 for what does not exist.
         """
         try:
-            return self._calls.call(doing, request, needs=needs)
+            return self._calls.call(doing, request, needs=needs, tells=tells, content=content)
         except UsageError as error:
             if not is_denied(error) or next(self.keys(key, page=1), None) == key:
                 raise
@@ -297,9 +339,18 @@ class S3Store(ObjectStore):
             request["ContinuationToken"] = answer["NextContinuationToken"]
 
     def _listing(self, prefix: str, **request: Any) -> Mapping[str, Any]:
-        request |= {**self._calls.bucket, "Prefix": f"{self._location.prefix}/{prefix}"}
+        whole = f"{self._location.prefix}/{prefix}"
+        request |= {**self._calls.bucket, "Prefix": whole}
         doing = f"listing of {self._calls.url(prefix)}"
-        return self._calls.call(doing, lambda client: client.list_objects_v2(**request), needs=_LIST)
+        answer = self._calls.call(
+            doing, lambda client: client.list_objects_v2(**request), needs=_LIST, tells=("IsTruncated",)
+        )
+        token = request.get("ContinuationToken")
+        # Some stores do not encode what they send back, and boto3 decodes it all the same.
+        asked_for = answer.get("Prefix", whole) in {whole, unquote_plus(whole)}
+        if not asked_for or (token is not None and token == answer.get("NextContinuationToken")):
+            raise of_another_request(doing)
+        return answer
 
 
 def _checksum(client: S3Client, writing: _Writing) -> dict[str, Any]:
@@ -311,7 +362,7 @@ def _checksum(client: S3Client, writing: _Writing) -> dict[str, Any]:
     digest = writing.metadata.get(SHA256)
     if digest is None or getattr(client.meta.config, "request_checksum_calculation", None) == "when_required":
         return {}
-    return {"ChecksumSHA256": b64encode(bytes.fromhex(digest)).decode()}
+    return {"ChecksumAlgorithm": "SHA256", _CHECKSUM: b64encode(bytes.fromhex(digest)).decode()}
 
 
 class _Writing:

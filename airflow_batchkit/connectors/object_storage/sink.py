@@ -6,11 +6,13 @@ import hashlib
 import io
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from typing_extensions import override
 
+from airflow_batchkit.connectors.letters.place import Shown
 from airflow_batchkit.connectors.object_storage.compression import (
     EXTENSIONS,
     check_compression,
@@ -18,19 +20,21 @@ from airflow_batchkit.connectors.object_storage.compression import (
 )
 from airflow_batchkit.connectors.object_storage.final import MAX_PARTS, TOO_MANY_PARTS, FinalObjects
 from airflow_batchkit.connectors.object_storage.locations import parse_location
-from airflow_batchkit.connectors.object_storage.manifest import MANIFEST
+from airflow_batchkit.connectors.object_storage.manifest import MANIFEST, read_head
 from airflow_batchkit.connectors.object_storage.ndjson import FORMAT, FORMAT_VERSION, format_lines
 from airflow_batchkit.connectors.object_storage.ownership import Ownership
 from airflow_batchkit.connectors.object_storage.publish import Publisher, require_whole_chain
 from airflow_batchkit.connectors.object_storage.s3_settings import S3Settings, check_s3_settings
 from airflow_batchkit.connectors.object_storage.staging import PARTIAL_FOLDER, Staging
 from airflow_batchkit.connectors.object_storage.store import ObjectStore, open_store
+from airflow_batchkit.connectors.patience import patiently
 from airflow_batchkit.engine.exceptions import BatchkitError, PermanentError, UsageError
 from airflow_batchkit.engine.sink import BatchKey, BatchWriter, Leg, OpenSink, Publication
 from airflow_batchkit.engine.types import Record, WriteResult
 from airflow_batchkit.engine.values import Value
 
 if TYPE_CHECKING:
+    from airflow_batchkit.connectors.letters.place import OpenExtension
     from airflow_batchkit.connectors.object_storage.verify.published import PublishedCheck
     from airflow_batchkit.engine.kept_values import KeptValues
     from airflow_batchkit.engine.source import OpenContext
@@ -90,7 +94,7 @@ class ObjectStorageSink(Value):
         :raises UsageError: no such bucket, no permission, a path that is no folder.
         :raises TransientError: the store does not answer.
         """
-        store = open_store(parse_location(self.url), self.conn_id, context, s3_settings=self.s3_settings)
+        store = self._store(context)
         try:
             context.log.debug("looks at %s", store.location.url)
             store.check()
@@ -109,9 +113,41 @@ class ObjectStorageSink(Value):
         """Make the place for a checkpoint beside the output; asks nothing of it yet."""
         from airflow_batchkit.connectors.object_storage.kept_values import ObjectValues
 
-        return ObjectValues(
-            open_store(parse_location(self.url), self.conn_id, context, s3_settings=self.s3_settings)
-        )
+        return ObjectValues(self._store(context))
+
+    def shown(self, context: OpenContext) -> Shown | None:
+        """Look which output is published, None where there is none."""
+        store = self._store(context)
+        with closing(store):
+            found = patiently(lambda: read_head(store, MANIFEST))
+        if found is None:
+            return None
+        head = found.head
+        return Shown(url=store.location.url, job=head.job, run=head.run, generation=head.generation)
+
+    def open_extension(self, context: OpenContext) -> OpenExtension:
+        """Connect to the published output, to add to it; writes nothing.
+
+        :raises UsageError: nothing is published, no such bucket, no permission.
+        :raises TransientError: the store does not answer.
+        """
+        from airflow_batchkit.connectors.object_storage.extension import OpenOutputExtension
+
+        store = self._store(context)
+        try:
+            store.check()
+            return OpenOutputExtension(
+                store,
+                state=context.state,
+                seconds=context.timeouts.batch.total_seconds(),
+                log=context.log,
+            )
+        except BatchkitError:
+            store.close()
+            raise
+
+    def _store(self, context: OpenContext) -> ObjectStore:
+        return open_store(parse_location(self.url), self.conn_id, context, s3_settings=self.s3_settings)
 
 
 class OpenObjectStorageSink(OpenSink):
@@ -179,7 +215,12 @@ class OpenObjectStorageSink(OpenSink):
         try:
             if leg.inherited is not None:
                 links, complete = staging.chain(leg.inherited.frontier.for_new_leg())
-                if not final.is_visible(found, links, complete=complete):
+                visible = final.is_visible(found, links, complete=complete)
+                if not visible and not complete:
+                    # Another leg may have published since this one looked: it has taken over, or all is done.
+                    ownership.confirm()
+                    visible = final.is_visible(final.found(), links, complete=complete)
+                if not visible:
                     require_whole_chain(self._store, complete=complete)
             staging.start(other_runs=True)
         except (PermanentError, UsageError):

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from airflow_batchkit.connectors.object_storage.patience import patiently, some_at_once
-from airflow_batchkit.connectors.object_storage.store import SHA256, MissingObjectError
+from airflow_batchkit.connectors.object_storage.store import NAME, SHA256, MissingObjectError
+from airflow_batchkit.connectors.patience import patiently, some_at_once
 from airflow_batchkit.engine.checkpoint import Frontier
-from airflow_batchkit.engine.exceptions import PermanentError
+from airflow_batchkit.engine.exceptions import PermanentError, TransientError
 from airflow_batchkit.engine.failpoints import effect
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class _Previous(msgspec.Struct, frozen=True):
 
 
 class _LegFile(msgspec.Struct, frozen=True, omit_defaults=True):
+    token: str
     previous: _Previous | None = None
 
 
@@ -117,7 +118,7 @@ class Staging:
             self._older += [folder for folder in self._folders(run) if folder != self._own_folder]
         before = self._leg.inherited
         previous = None if before is None else _Previous(before.token, before.frontier)
-        content = msgspec.json.encode(_LegFile(previous))
+        content = msgspec.json.encode(_LegFile(self._leg.token, previous))
         with effect(f"{self.component}.start"):
             patiently(lambda: self._store.rehearse(f"{self._own_folder}leg.json", content))
 
@@ -127,15 +128,34 @@ class Staging:
 
     def put(self, key: BatchKey, content: bytes, *, records: int, sha256: str) -> None:
         """Stage one batch; putting it again replaces it by the same."""
-        metadata = {RECORDS: str(records), BYTES: str(len(content)), SHA256: sha256}
+        name = self.key(key)
+        metadata = {
+            RECORDS: str(records),
+            BYTES: str(len(content)),
+            SHA256: sha256,
+            NAME: self.name(name),
+        }
         with effect(f"{self.component}.put"):
-            self._store.put(self.key(key), content, metadata=metadata)
+            self._store.put(name, content, metadata=metadata)
+
+    def name(self, key: str) -> str:
+        """Return what a staged object, and each copy of it, is called in its metadata."""
+        return key.removeprefix(self._run_folder)
 
     def size(self, key: str) -> StagedSize:
         """Look up what a staged object holds.
 
         :raises PermanentError: it is not what was put there.
         """
+        # A second look: the answer to the first may have been about another object.
+        size = self._described(key) or self._described(key)
+        if size is None:
+            raise PermanentError(
+                f"{self._store.location.url}/{key} has lost its metadata; the store must keep user metadata"
+            )
+        return size
+
+    def _described(self, key: str) -> StagedSize | None:
         head = self._store.head(key)
         try:
             size = StagedSize(
@@ -143,10 +163,10 @@ class Staging:
                 nbytes=int(head.metadata[BYTES]),
                 sha256=head.metadata[SHA256],
             )
-        except (KeyError, ValueError) as error:
-            raise PermanentError(
-                f"{self._store.location.url}/{key} has lost its metadata; the store must keep user metadata"
-            ) from error
+        except (KeyError, ValueError):
+            return None
+        if head.metadata.get(NAME, self.name(key)) != self.name(key):
+            return None
         if size.nbytes != head.size:
             raise PermanentError(
                 f"{self._store.location.url}/{key} has {head.size:,} bytes, but {size.nbytes:,} were written"
@@ -219,8 +239,19 @@ class Staging:
                 patiently(partial(self._store.delete, some))
 
     def _read_link(self, token: str) -> _LegFile:
-        with self._store.read(f"{self._folder(token)}leg.json") as reading:
-            return msgspec.json.decode(reading.file.read(MAX_LEG_BYTES), type=_LegFile)
+        key = f"{self._folder(token)}leg.json"
+        with self._store.read(key) as reading:
+            content = reading.file.read(MAX_LEG_BYTES)
+        try:
+            link = msgspec.json.decode(content, type=_LegFile)
+        except msgspec.DecodeError:
+            link = None
+        if link is None or link.token != token:
+            raise TransientError(
+                f"read of {self._store.location.url}/{key}: what came is not about this leg; may work when "
+                "tried again"
+            )
+        return link
 
     def _folders(self, run: str) -> list[str]:
         return patiently(lambda: self._store.folders(run))

@@ -20,6 +20,7 @@ Content: TypeAlias = bytes | BinaryIO
 """Bytes, or an open file whose position is at its beginning and that can seek."""
 
 SHA256 = "sha256"
+NAME = "name"
 
 
 class MissingObjectError(PermanentError):
@@ -198,4 +199,4 @@ def open_store(
         client: S3Client = context.connections.client("s3", conn_id, timeouts=context.timeouts)
         return client
 
-    return S3Store(location, connect, settings=s3_settings, log=context.log)
+    return S3Store(location, connect, settings=s3_settings, timeouts=context.timeouts, log=context.log)

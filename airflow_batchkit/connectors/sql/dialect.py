@@ -96,6 +96,10 @@ class RowFormat(Protocol):
         """
         ...
 
+    def salvaged(self, row: Sequence[Any]) -> bytes:
+        """Return what there is of a row that :meth:`body` refuses, as one JSON object on one line."""
+        ...
+
 
 class Dialect(Protocol):
     """How one kind of database is spoken to through its DB-API driver; one object per connection."""
@@ -128,6 +132,10 @@ class Dialect(Protocol):
         """
         ...
 
+    def still_there(self, connection: Any, table: Table) -> bool:
+        """Tell whether the name of a table still leads to it; True where nothing could tell."""
+        ...
+
     def compared(self, table: Table, column: Column, collation: str | None) -> str:
         """Write a column as it is compared and ordered.
 
@@ -149,6 +157,10 @@ class Dialect(Protocol):
 
     def stream(self, connection: Any, query: str, parameters: Sequence[Any]) -> AbstractContextManager[Any]:
         """Run a query; inside the ``with`` block its rows come one by one, never all at once."""
+        ...
+
+    def any_text(self, connection: Any) -> AbstractContextManager[None]:
+        """Inside the ``with`` block, an ``UnreadableText`` stands for a text that cannot be decoded."""
         ...
 
     def sorts(self, connection: Any, query: str, parameters: Sequence[Any]) -> bool:

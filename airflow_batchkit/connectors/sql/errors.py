@@ -13,6 +13,11 @@ from airflow_batchkit.engine.exceptions import (
     UsageError,
 )
 
+
+class UnreadableTextError(PermanentError):
+    """A row among others holds text that the driver cannot decode; nothing says which row it is."""
+
+
 # By primary result code (https://www.sqlite.org/rescode.html); what is not listed is permanent.
 _SQLITE: dict[int, tuple[type[BatchkitError], str]] = {
     sqlite3.SQLITE_ERROR: (UsageError, "check table, columns and where"),
@@ -92,7 +97,7 @@ def _of_the_module(error: Exception) -> BatchkitError:
     if str(error).startswith("Could not decode"):
         # Its text quotes the row: neither the message nor a stack trace may show it.
         quoted_column = str(error).partition("'")[2].partition("'")[0]
-        classified: BatchkitError = PermanentError(
+        classified: BatchkitError = UnreadableTextError(
             f"SQLite: column {quoted_column!r} holds text that is not UTF-8; leave the column or the row out"
         )
         classified.__suppress_context__ = True

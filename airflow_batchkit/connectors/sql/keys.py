@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_batchkit.engine.exceptions import OrderError, PermanentError
+from airflow_batchkit.engine.exceptions import OrderError, PermanentError, RecordError
 
 if TYPE_CHECKING:
     from airflow_batchkit.connectors.sql.keyset import KeyColumn
@@ -52,11 +52,22 @@ def from_cursor(values: Sequence[Any]) -> Key:
 def identity(key: Key) -> str:
     """Write a key as a record's id: a single value as text, several as a JSON array (``[7,"b"]``).
 
-    Bytes are base64, dates and times ISO 8601, numbers as JSON writes them.
+    Bytes are base64, dates and times ISO 8601, numbers as JSON writes them; an infinity is ``inf`` or
+    ``-inf``, among several ``{"float":"inf"}``.
+
+    :raises RecordError: a value of it cannot be read.
     """
     if len(key) == 1 and isinstance(key[0], str):
         return key[0]
-    text = _encode(key).decode()
+    try:
+        text = _encode(key).decode()
+    except TypeError:
+        raise RecordError("is text that is not UTF-8") from None
+    if "null" in text and any(map(_is_infinite, key)):
+        # JSON has no infinity, and writes it as it writes NULL.
+        if len(key) == 1:
+            return repr(key[0])
+        return msgspec.json.encode(to_cursor(key)).decode()
     return text if len(key) > 1 else text[1:-1].strip('"')
 
 
@@ -98,6 +109,10 @@ def _check_length(key: Key) -> None:
             f"a key is {length:,} bytes long, at most {MAX_CURSOR_BYTES:,} fit into a checkpoint; "
             "choose another key"
         )
+
+
+def _is_infinite(value: object) -> bool:
+    return isinstance(value, float) and math.isinf(value)
 
 
 def _comparable(earlier: object, later: object) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from airflow_batchkit.connectors.encoding import encode_record
+from airflow_batchkit.connectors.encoding import encode_record, salvage
 from airflow_batchkit.connectors.sql.dialect import Column, RowFormat
 
 if TYPE_CHECKING:
@@ -47,3 +47,7 @@ class EncodedRows(RowFormat):
     @override
     def body(self, row: Sequence[Any]) -> bytes:
         return encode_record(dict(zip(self._names, row, strict=False)))
+
+    @override
+    def salvaged(self, row: Sequence[Any]) -> bytes:
+        return salvage(dict(zip(self._names, row, strict=False)))

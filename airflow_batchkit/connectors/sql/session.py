@@ -13,6 +13,7 @@ from airflow_batchkit.engine.exceptions import TransientError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from airflow_batchkit.connectors.sql.dialect import Dialect, Table
     from airflow_batchkit.engine.source import OpenContext
@@ -60,6 +61,11 @@ class Session:
             raise found.classify(error)  # noqa: B904  # classify() sets the cause
 
     @property
+    def connection(self) -> Any:
+        """The driver's connection; use it inside :meth:`bounded` only."""
+        return self._connection
+
+    @property
     def product(self) -> str:
         """Name and version of the database."""
         return self.dialect.product(self._connection)
@@ -71,6 +77,11 @@ class Session:
         """
         with self.bounded():
             return self.dialect.table(self._connection, name)
+
+    def still_there(self, table: Table) -> bool:
+        """Tell whether a table's name still leads to the table that was looked at."""
+        with self.bounded():
+            return self.dialect.still_there(self._connection, table)
 
     def sorts(self, query: str, parameters: Sequence[Any]) -> bool:
         """Tell whether the database would sort all rows to answer a query, for want of an index."""
@@ -104,6 +115,10 @@ class Session:
         """Run a query and return its first row, None when it has none."""
         with self.bounded(), contextlib.closing(self.rows(query, parameters)) as rows:
             return next(rows, None)
+
+    def any_text(self) -> AbstractContextManager[None]:
+        """Inside the ``with`` block, an ``UnreadableText`` stands for a text that cannot be decoded."""
+        return self.dialect.any_text(self._connection)
 
     def cancel(self) -> None:
         """End what runs; called from another thread."""

@@ -13,6 +13,7 @@ import msgspec
 from typing_extensions import override
 
 from airflow_batchkit.connectors.sql.clauses import check_where
+from airflow_batchkit.connectors.sql.errors import UnreadableTextError
 from airflow_batchkit.connectors.sql.keys import Key, check_order, from_cursor, identity, to_cursor
 from airflow_batchkit.connectors.sql.queries import queries_for
 from airflow_batchkit.connectors.sql.session import Session
@@ -22,7 +23,16 @@ from airflow_batchkit.engine.exceptions import (
     TransientError,
     UsageError,
 )
-from airflow_batchkit.engine.types import Cursor, Page, Record, Sizing, Total, record_size
+from airflow_batchkit.engine.resumption import HOW_TO_RESTART
+from airflow_batchkit.engine.types import (
+    Cursor,
+    Page,
+    Record,
+    Sizing,
+    Total,
+    UnreadableRecord,
+    record_size,
+)
 from airflow_batchkit.engine.values import Value
 
 if TYPE_CHECKING:
@@ -46,8 +56,8 @@ class SqlSource(Value):
 
     A record is a JSON object with the columns in their order: numbers with all their digits, bytes as base64,
     dates and times as ISO 8601 text; ``docs/sql-source.md`` has every type. A row that has no exact form in
-    JSON (an infinity in SQLite) fails the run. Its id is the key: a single value as text, several as a JSON
-    array (``[7,"b"]``).
+    JSON (in SQLite: an infinity, text that is not UTF-8) becomes a dead letter. Its id is the key: a single
+    value as text, several as a JSON array (``[7,"b"]``).
 
     :param conn_id: connection to the database: SQLite or PostgreSQL.
     :param table: name of the table, exactly as the database spells it; templated. On PostgreSQL also
@@ -116,9 +126,9 @@ class OpenSqlSource:
         with self._session() as session:
             self._product = session.product
             context.log.info("looking at table %s in %s", settings.table, self._product)
-            table = session.table(settings.table)
-            self._queries = queries_for(settings, table, session.dialect)
-            self._fingerprints = _fingerprints(table, self._queries)
+            self._table = session.table(settings.table)
+            self._queries = queries_for(settings, self._table, session.dialect)
+            self._fingerprints = _fingerprints(self._table, self._queries)
             self._start = None if context.start_at is None else self._queries.starting_key(context.start_at)
             self._check_keys(session)
             self._total = self._count(session)
@@ -159,15 +169,16 @@ class OpenSqlSource:
 
         :raises TransientError: the database does not answer in time, or the source was closed.
         :raises OrderError: the rows do not come in the key's order.
-        :raises PermanentError: a row has no exact form in JSON.
+        :raises PermanentError: a row's key cannot be read, or another table was put in this one's place.
         """
         del partition
         key = None if after is None else from_cursor(after["key"])
-        rows = FIRST_PAGE_ROWS
+        rows = min(FIRST_PAGE_ROWS, sizing.first_page_records)
         with self._session() as session:
             while True:
                 rows = min(rows, sizing.page_records)
                 page, keys, whole = self._page(session, key, rows, sizing.page_bytes)
+                self._check_table(session)
                 if keys:
                     key = keys[-1]
                     yield page
@@ -187,6 +198,16 @@ class OpenSqlSource:
         self, session: Session, after: Key | None, rows: int, max_bytes: int
     ) -> tuple[Page, list[Key], bool]:
         """Read one page; the last of the answer tells whether the database's answer was read to its end."""
+        try:
+            return self._read_page(session, after, rows, max_bytes)
+        except UnreadableTextError:
+            # Once more, with a call for each text: that is only worth its time where one cannot be decoded.
+            with session.any_text():
+                return self._read_page(session, after, rows, max_bytes)
+
+    def _read_page(
+        self, session: Session, after: Key | None, rows: int, max_bytes: int
+    ) -> tuple[Page, list[Key], bool]:
         rows_of, columns = self._queries.rows, self._queries.keyset.columns
         seen_again = after if self._queries.overlapping else None
         records: list[Record] = []
@@ -194,32 +215,48 @@ class OpenSqlSource:
         nbytes, whole = 0, True
         with session.bounded(), contextlib.closing(self._rows(session, after, rows)) as answer:
             for row in answer:
+                if len(keys) == rows:
+                    continue  # the row that pages share was gone, and one more came instead
                 key = rows_of.key(row)
                 if key == seen_again:
                     seen_again = None
                     continue
-                check_order(keys[-1] if keys else after, key, columns)
-                records.append(self._record(key, row))
+                before = keys[-1] if keys else after
+                check_order(before, key, columns)
+                records.append(self._record(key, row, before))
                 keys.append(key)
                 nbytes += record_size(records[-1])
                 # The rows' size is only known when they come: what is too much comes again in the next page.
                 if nbytes >= max_bytes:
                     whole = False
                     break
-                if len(keys) == rows:
-                    break
         page = Page(records, nbytes, cursor_at=lambda index: {"key": to_cursor(keys[index])})
         return page, keys, whole
 
-    def _record(self, key: Key, row: Sequence[Any]) -> Record:
-        name = identity(key)
+    def _check_table(self, session: Session) -> None:
+        if not session.still_there(self._table):
+            raise PermanentError(
+                f"table {self._settings.table!r} is another table than when the run began (renamed, or made "
+                f"anew): nothing of it is published. Put the older one back to go on; {HOW_TO_RESTART}"
+            )
+
+    def _record(self, key: Key, row: Sequence[Any], before: Key | None) -> Record:
+        try:
+            name = identity(key)
+        except RecordError as error:
+            place = "the first row" if before is None else f"the row after {identity(before)}"
+            raise PermanentError(
+                f"{place} of table {self._settings.table!r} cannot be named: its key {error}; mend it, or "
+                "leave it out with where=…"
+            ) from error
         try:
             return Record(name, self._queries.rows.body(row))
         except RecordError as error:
-            raise PermanentError(
-                f"row {name} of table {self._settings.table!r} {error}; leave it out with where=…, "
-                "or its column with columns=…"
-            ) from error
+            message = (
+                f"{error}; mend the row, or leave it out with where=…, or its column with columns=…, "
+                "and run the export again"
+            )
+            return UnreadableRecord(name, self._queries.rows.salvaged(row), message=message)
 
     def _rows(self, session: Session, after: Key | None, limit: int) -> Generator[Sequence[Any], None, None]:
         if after is not None and self._queries.overlapping:

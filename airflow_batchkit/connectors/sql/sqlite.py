@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
+from airflow_batchkit.connectors.encoding import UnreadableText
 from airflow_batchkit.connectors.sql.dialect import Column, Dialect, RowFormat, Table, UniqueKey
 from airflow_batchkit.connectors.sql.errors import classify_sqlite
 from airflow_batchkit.connectors.sql.rows import EncodedRows
@@ -54,7 +55,7 @@ class SqliteDialect(Dialect):
 
     @override
     def compared(self, table: Table, column: Column, collation: str | None) -> str:
-        name = self.quote(column.name)
+        name = self._qualified(table, column.name)
         return name if collation is None else f"{name} COLLATE {self.quote(collation)}"
 
     @override
@@ -63,7 +64,11 @@ class SqliteDialect(Dialect):
 
     @override
     def row_format(self, table: Table, columns: Sequence[Column], key: Sequence[Column]) -> RowFormat:
-        return EncodedRows(columns, key, quote=self.quote)
+        return EncodedRows(columns, key, quote=lambda name: self._qualified(table, name))
+
+    def _qualified(self, table: Table, column: str) -> str:
+        # Alone, the name of a column that is gone is taken for a text (https://www.sqlite.org/quirks.html#dblquote).
+        return f"{table.name}.{self.quote(column)}"
 
     @override
     @contextlib.contextmanager
@@ -72,6 +77,15 @@ class SqliteDialect(Dialect):
     ) -> Iterator[sqlite3.Cursor]:
         with contextlib.closing(connection.cursor()) as cursor:
             yield cursor.execute(query, parameters)
+
+    @override
+    @contextlib.contextmanager
+    def any_text(self, connection: sqlite3.Connection) -> Iterator[None]:
+        connection.text_factory = _text
+        try:
+            yield
+        finally:
+            connection.text_factory = str
 
     @override
     def table(self, connection: sqlite3.Connection, name: str) -> Table:
@@ -112,6 +126,10 @@ class SqliteDialect(Dialect):
         )
 
     @override
+    def still_there(self, connection: sqlite3.Connection, table: Table) -> bool:
+        return True  # a table of SQLite has nothing of its own but its name
+
+    @override
     def sorts(self, connection: sqlite3.Connection, query: str, parameters: Sequence[Any]) -> bool:
         plan = connection.execute(f"EXPLAIN QUERY PLAN {query}", parameters)
         return any(row[3] == "USE TEMP B-TREE FOR ORDER BY" for row in plan)
@@ -149,6 +167,13 @@ class SqliteDialect(Dialect):
     @override
     def classify(self, error: Exception) -> BatchkitError:
         return classify_sqlite(error)
+
+
+def _text(raw: bytes) -> str | UnreadableText:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return UnreadableText(raw)
 
 
 def _unique_keys(connection: sqlite3.Connection, table: str) -> Iterator[UniqueKey]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -19,7 +20,8 @@ class BatchRetry(Value):
     ("equal jitter": never the near-zero waits of full jitter, see the AWS Architecture Blog, "Exponential
     Backoff And Jitter"). A server's ``Retry-After`` is a lower bound for it.
 
-    :param max_tries: tries at one cursor, the first included. Default 6.
+    :param max_tries: tries at one cursor, the first included. Default 6. They begin anew whenever a part of
+        the batch is done.
     :param first_wait: longest wait before the second try. Default 0.5 s.
     :param max_wait: longest wait of all. Default 60 s.
     """
@@ -34,8 +36,14 @@ class BatchRetry(Value):
 
         :raises UsageError: which number, and its range.
         """
-        if self.max_tries < 1:
-            message = f"BatchRetry(max_tries={self.max_tries}): must be 1 or more"
+        if type(self.max_tries) is not int or self.max_tries < 1:
+            message = f"BatchRetry(max_tries={self.max_tries!r}): must be 1 or more"
+            raise UsageError(message)
+        waits = (self.first_wait, self.max_wait)
+        if not all(isinstance(wait, timedelta) for wait in waits):
+            message = (
+                f"BatchRetry(first_wait={self.first_wait!r}, max_wait={self.max_wait!r}): must be timedeltas"
+            )
             raise UsageError(message)
         if not timedelta(0) < self.first_wait <= self.max_wait:
             message = (
@@ -43,3 +51,13 @@ class BatchRetry(Value):
                 "first_wait must be above zero and not longer than max_wait"
             )
             raise UsageError(message)
+
+    def pause(self, tries: int, *, asked: float | None = None) -> float:
+        """Draw the seconds to wait before the next try.
+
+        :param tries: made so far, from 1.
+        :param asked: seconds that the other side asked for.
+        """
+        first, most = self.first_wait.total_seconds(), self.max_wait.total_seconds()
+        step = min(first * 2.0 ** min(tries - 1, 30), most)
+        return max(random.uniform(step / 2, step), asked or 0.0)

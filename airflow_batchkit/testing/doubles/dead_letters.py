@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 class LetterBox:
     """What is kept from leg to leg.
 
-    ``staged`` holds every batch's letters by (token, key); ``settled`` what counts, after the run.
-    Calls in the script: ``"start"``, ``"put"``, ``"settle"``.
+    ``staged`` holds every batch's letters by (token, key); ``settled`` what counts, after the run;
+    ``revealed`` what readers see of a run that failed. Calls in the script: ``"start"``, ``"put"``,
+    ``"settle"``, ``"reveal"``.
     """
 
     def __init__(self, script: Script | None = None) -> None:
@@ -31,6 +32,7 @@ class LetterBox:
         self.staged: dict[tuple[str, BatchKey], list[DeadLetter]] = {}
         self.inherited: dict[str, Inherited | None] = {}
         self.settled: list[DeadLetter] = []
+        self.revealed: list[DeadLetter] = []
         self.settled_by: set[str] = set()
 
 
@@ -55,6 +57,10 @@ class _OpenMemoryDeadLetters:
         self._closed = threading.Event()
         self._token = ""
 
+    @property
+    def url(self) -> str:
+        return "memory://letters"
+
     def start(self, leg: Leg) -> None:
         with self._box.script.playing("start", self._closed), effect("dead_letters.start"):
             self._token = leg.token
@@ -70,12 +76,21 @@ class _OpenMemoryDeadLetters:
             tokens = {leg.token for leg in legs}
             # Settled by an earlier call that was killed before it could say so: what was staged is gone.
             if not tokens & self._box.settled_by:
-                names = counting(self._box.staged, legs)
-                self._box.settled = [letter for name in names for letter in self._box.staged[name]]
+                self._box.settled = self._counting(publication)
                 self._box.settled_by = tokens
+            self._box.revealed = []
         with effect("dead_letters.clean"):
             self._box.staged.clear()
         return {"place": "memory", "count": len(self._box.settled)}
 
+    def reveal(self, publication: Publication) -> int:
+        with self._box.script.playing("reveal", self._closed), effect("dead_letters.reveal"):
+            self._box.revealed = self._counting(publication)
+        return len(self._box.revealed)
+
     def close(self) -> None:
         self._closed.set()
+
+    def _counting(self, publication: Publication) -> list[DeadLetter]:
+        legs = chain(self._token, publication.frontier, self._box.inherited)
+        return [letter for name in counting(self._box.staged, legs) for letter in self._box.staged[name]]

@@ -62,10 +62,16 @@ def test_rate(text: str | None, rate: RateLimit | None) -> None:
         ("10", ErrorBudget(max_dead_letters=10)),
         ("0.5%", ErrorBudget(max_fraction=0.005)),
         ("100 %", ErrorBudget(max_fraction=1.0)),
+        ("size=0", ErrorBudget(max_per_class={"size": 0})),
+        ("record=100, size=0", ErrorBudget(max_per_class={"record": 100, "size": 0})),
+        (
+            "10,1.5%,record=7",
+            ErrorBudget(max_dead_letters=10, max_fraction=0.015, max_per_class={"record": 7}),
+        ),
     ],
 )
 def test_error_budget(text: str | None, budget: ErrorBudget) -> None:
-    """A number is a limit of dead letters, a percentage a share of what was read."""
+    """A number limits the dead letters, a percentage their share, a name and a number those of a class."""
     assert read(options.error_budget, text) == budget
 
 
@@ -101,6 +107,11 @@ def test_query_from_the_command_line_and_from_a_file(tmp_path: Path) -> None:
         (options.error_budget, "0%"),
         (options.error_budget, "101%"),
         (options.error_budget, "some"),
+        (options.error_budget, ""),
+        (options.error_budget, "1.5"),
+        (options.error_budget, "10,,1%"),
+        (options.error_budget, "size=1%"),
+        (options.error_budget, "huge=1"),
         (options.age, "7"),
         (options.age, "a week"),
         (options.json_object, "[1]"),

@@ -12,11 +12,12 @@ import pytest
 
 from airflow_batchkit.connectors.callable import CallableSink, OpenCallableSink, idempotency_key
 from airflow_batchkit.engine.exceptions import PushbackError, RecordError, TransientError, UsageError
-from airflow_batchkit.engine.policies import Timeouts
+from airflow_batchkit.engine.policies import BatchPolicy, Timeouts
 from airflow_batchkit.engine.sink import BatchKey, Leg
 from airflow_batchkit.engine.source import OpenContext
 from airflow_batchkit.engine.types import Record
 from airflow_batchkit.testing.doubles import NoConnections, made_up_records
+from tests.support.legs import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -183,3 +184,42 @@ def test_settings_are_checked(settings: dict[str, Any]) -> None:
     """What is no function, or an unknown way to call it, is refused when the DAG is written."""
     with pytest.raises(UsageError, match="CallableSink"):
         CallableSink(**settings)
+
+
+class RateLimited:
+    """An API that takes some records at once, and refuses every so many calls.
+
+    :param at_once: records of one call.
+    :param every: each call with a number divisible by it is refused.
+    """
+
+    def __init__(self, *, at_once: int, every: int) -> None:
+        self.taken: list[int] = []
+        self.calls = 0
+        self._at_once = at_once
+        self._every = every
+
+    def many(self, documents: list[dict[str, Any]], *, idempotency_keys: list[str]) -> None:
+        assert len(idempotency_keys) == len(documents)
+        self.calls += 1
+        if len(documents) > self._at_once or self.calls % self._every == 0:
+            raise PushbackError("429", 0.001)
+        self.taken += [document["id"] for document in documents]
+
+    def one(self, document: dict[str, Any], *, idempotency_key: str) -> None:
+        self.many([document], idempotency_keys=[idempotency_key])
+
+
+@pytest.mark.parametrize(
+    ("per", "at_once", "every"), [("record", 1, 5), ("batch", 20, 1000), ("batch", 30, 4), ("batch", 100, 2)]
+)
+def test_api_with_a_rate_limit_gets_everything_once(
+    per: Literal["record", "batch"], at_once: int, every: int
+) -> None:
+    """Far more refusals than tries: as long as something gets done between them, one leg does it all."""
+    api = RateLimited(at_once=at_once, every=every)
+    world = World({"a": made_up_records(200)}, batch=BatchPolicy(max_records=100))
+    sink = CallableSink(function=api.one if per == "record" else api.many, per=per)
+    report = world.run(world.job(sink=sink))
+    assert api.taken == list(range(1, 201))
+    assert (report.legs, report.counts["written"]) == (1, 200)

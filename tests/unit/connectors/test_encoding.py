@@ -6,10 +6,35 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
+from typing_extensions import override
 
-from airflow_batchkit.connectors.encoding import encode_record
+from airflow_batchkit.connectors.encoding import UnreadableText, encode_record, salvage
 from airflow_batchkit.engine.exceptions import RecordError
+
+
+def endless() -> list[Any]:
+    """Return a list that holds itself."""
+    items: list[Any] = []
+    items.append(items)
+    return items
+
+
+def nested(depth: int) -> Any:
+    """Return null inside of so many lists."""
+    value: Any = None
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+class Mute:
+    """Cannot even be shown."""
+
+    @override
+    def __repr__(self) -> str:
+        raise ZeroDivisionError
 
 
 @pytest.mark.parametrize(
@@ -63,10 +88,48 @@ def test_numbers_that_json_lacks_are_refused(value: Any) -> None:
         encode_record({"id": 1, "amount": value})
 
 
-@pytest.mark.parametrize("value", [object(), "\ud800secret", 1j])
+@pytest.mark.parametrize(
+    "value",
+    [object(), "\ud800secret", 1j, 10**5000, UnreadableText(b"secret\xff"), endless(), nested(400)],
+    ids=lambda value: type(value).__name__,
+)
 def test_what_json_cannot_hold_is_refused_without_quoting_it(value: Any) -> None:
     """Text that is not Unicode, and foreign types, are refused; the message does not show the value."""
-    with pytest.raises(RecordError, match="cannot be written as JSON") as caught:
-        encode_record({"value": value})
+    with pytest.raises(RecordError, match=r"'value' cannot be|not UTF-8|nested too deeply") as caught:
+        encode_record({"id": 1, "value": value})
     assert "secret" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (UnreadableText(b"a\xff"), {"base64": "Yf8="}),
+        ("a\ud800", {"base64": "Ye2ggA=="}),
+        (float("-inf"), {"python": "-inf"}),
+        ([1, Decimal("NaN")], {"python": "[1, Decimal('NaN')]"}),
+        (-(16**5000), {"python": f"-0x1{'0' * 5000}"}),
+        ({1j}, {"python": "{1j}"}),
+        (Mute(), {"python": "<Mute without a text: ZeroDivisionError>"}),
+        (endless(), {"python": "[[...]]"}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_unreadable_is_kept_beside_the_rest(value: Any, kept: dict[str, str]) -> None:
+    """Readable fields stay exactly what they are; of the others bytes, or Python's own text, are kept."""
+    assert msgspec.json.decode(salvage({"id": 7, "value": value, "price": Decimal("1.10")}), type=dict) == {
+        "readable": {"id": 7, "price": 1.1},
+        "unreadable": {"value": kept},
+    }
+    assert b'{"readable":{"id":7,"price":1.10},' in salvage(
+        {"id": 7, "value": value, "price": Decimal("1.10")}
+    )
+
+
+def test_field_names_that_are_no_text_are_kept_too() -> None:
+    """Half a character in a name is written as its escape, another kind of name as its text."""
+    kept = msgspec.json.decode(salvage({"a": 1, "b\ud800": 2, (1, 2): 3}))  # type: ignore[dict-item]  # on purpose
+    assert kept == {
+        "readable": {"a": 1},
+        "unreadable": {"b\\ud800": {"python": "0x2"}, "(1, 2)": {"python": "0x3"}},
+    }

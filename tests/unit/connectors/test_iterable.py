@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from airflow_batchkit.connectors.iterable import IterableSource
 from airflow_batchkit.engine.exceptions import OrderError, PermanentError, TransientError, UsageError
 from airflow_batchkit.engine.policies import Timeouts
 from airflow_batchkit.engine.source import OpenContext
-from airflow_batchkit.engine.types import Cursor, Sizing
+from airflow_batchkit.engine.types import Cursor, Sizing, UnreadableRecord
 from airflow_batchkit.testing.doubles import NoConnections
 
 if TYPE_CHECKING:
@@ -128,16 +130,37 @@ def test_start_at_must_be_a_number(start_at: str) -> None:
         (["anna"], "record 1 of .* is a str, not a dict"),
         ([{"name": "anna"}, {"nam": "bert"}], "record 2 of .* has no field 'name'"),
         ([{"name": None}], "record 1 of .* has no field 'name'"),
-        (
-            [{"name": "anna", "amount": float("inf")}],
-            "record 1 of .* field 'amount' holds NaN or an infinity",
-        ),
+        ([{"name": "anna"}, {"name": "\ud800"}], "record 2 of .* cannot be named: its field 'name'"),
+        ([{"name": 10**5000}], "record 1 of .* cannot be named: its field 'name'"),
     ],
 )
-def test_bad_record_is_named_by_its_number(records: Iterable[Any], message: str) -> None:
-    """A record that cannot be read fails the run with its number, not its content."""
+def test_record_without_a_name_is_told_by_its_number(records: Iterable[Any], message: str) -> None:
+    """A record that cannot be named fails the run with its number, not its content."""
     with pytest.raises(PermanentError, match=message):
         ids(IterableSource(records=lambda: records, key="name"))
+
+
+@pytest.mark.parametrize("key", ["name", None])
+def test_record_without_an_exact_form_is_given_up_alone(key: str | None) -> None:
+    """It is named, with what can be kept of it; a resumed run passes over it, whatever its text is now."""
+    source = IterableSource(
+        records=lambda: [
+            {"name": "anna"},
+            {"name": "bert", "at": object(), "n": float("nan")},
+            {"name": "carl"},
+        ],
+        key=key,
+    )
+    found = [record for page in source.open(context()).read(0, None, SIZING) for record in page.records]
+    assert [isinstance(record, UnreadableRecord) for record in found] == [False, True, False]
+    unreadable = found[1]
+    assert isinstance(unreadable, UnreadableRecord)
+    assert unreadable.id == ("2" if key is None else "bert")
+    assert re.match(r"record 2 of .*: field 'at' cannot be written as JSON", unreadable.message)
+    kept = msgspec.json.decode(unreadable.body)
+    assert kept["readable"] == {"name": "bert"}
+    assert kept["unreadable"]["n"] == {"python": "nan"}
+    assert ids(source, cursor_after(source, 2)) == ["3" if key is None else "carl"]
 
 
 @pytest.mark.parametrize("returned", [None, 5, "text", {"a": 1}])

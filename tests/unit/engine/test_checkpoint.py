@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from typing import Any
 
 import hypothesis.strategies as st
@@ -22,6 +23,9 @@ from airflow_batchkit.engine.checkpoint import (
     encode,
 )
 from airflow_batchkit.engine.exceptions import CannotResumeError, PermanentError
+from airflow_batchkit.engine.policies.budget import ERROR_CLASSES, Spent
+from airflow_batchkit.engine.tally import Tally
+from tests.support.legs import dead_letter
 
 
 def checkpoint(**changes: Any) -> Checkpoint:
@@ -44,6 +48,13 @@ def checkpoint(**changes: Any) -> Checkpoint:
     return Checkpoint(**settings_)
 
 
+def tally(error_type: str, count: int, *, sample: str = "1") -> Tally:
+    """Make what is counted of a batch's dead letters, all of one kind."""
+    noted = Tally()
+    noted.note(dead_letter(error_type, id=sample) for _ in range(count))
+    return noted
+
+
 def test_what_is_stored_comes_back() -> None:
     """Every field, to the digit."""
     assert decode(encode(checkpoint())) == checkpoint()
@@ -52,6 +63,7 @@ def test_what_is_stored_comes_back() -> None:
 STORED = encode(checkpoint()).encode()
 
 
+@pytest.mark.fault("checkpoint-damaged", at="engine")
 @settings(max_examples=400, deadline=None, database=None)
 @given(position=st.integers(0, len(STORED) - 1), flip=st.integers(1, 255))
 def test_a_flipped_byte_is_refused_or_harmless(position: int, flip: int) -> None:
@@ -61,6 +73,7 @@ def test_a_flipped_byte_is_refused_or_harmless(position: int, flip: int) -> None
     _same_or_refused(bytes(damaged))
 
 
+@pytest.mark.fault("checkpoint-damaged", at="engine")
 @pytest.mark.parametrize("cut", range(0, len(STORED), 7))
 def test_a_cut_checkpoint_is_refused(cut: int) -> None:
     """Cut off after any byte, from the beginning, or with any byte missing."""
@@ -79,6 +92,7 @@ def test_any_other_text_is_refused(text: str) -> None:
         decode(text)
 
 
+@pytest.mark.fault("checkpoint-damaged", at="engine")
 @pytest.mark.parametrize("text", ["null", "[]", "{}", '"x"', '{"crc32":0,"checkpoint":{}}', "\ud800"])
 def test_json_that_is_no_checkpoint_is_refused(text: str) -> None:
     """Well-formed, but not ours."""
@@ -120,8 +134,16 @@ def test_a_long_run_stays_under_4_kb() -> None:
         ),
         frontier=Frontier(100_000, tuple(PartitionProgress(10**5 + n, cursor, 10**9) for n in range(8))),
         counts=counts,
-        budget=Budget(read=10**12, dead_lettered=10**12, exceeded="e" * 300),
-        errors={f"some_error_type_of_forty_characters_{n:05}": 10**12 for n in range(8)},
+        budget=Budget(
+            read=10**12,
+            dead_lettered=10**12,
+            classes=dict.fromkeys(ERROR_CLASSES, 10**12),
+            warned=0.8,
+            exceeded=f"{10**12:,} dead letters of class permanent, {10**12:,} allowed (max_per_class)",
+        ),
+        errors={f"an_error_type_of_sixty_characters_an_error_type_of_six_{n:05}": 10**12 for n in range(8)},
+        samples=[f"an_id_of_forty_characters_an_id_of_{n:05}" for n in range(8)],
+        classes=dict.fromkeys(ERROR_CLASSES, 10**12),
     )
     assert len(encode(long)) < MAX_BYTES
 
@@ -130,12 +152,66 @@ def test_error_types_are_bounded_in_number_and_length() -> None:
     """The eight most frequent are kept; a server's endless name for an error is cut."""
     kept = checkpoint(errors={})
     for number in range(1, 21):
-        kept.note_errors({f"type-{number}-{'x' * 500}": number})
-    kept.note_errors({"type-1": 1})
+        kept.note_errors(tally(f"type-{number}-{'x' * 500}", number, sample=f"{number}-{'y' * 500}"))
+    kept.note_errors(tally("type-1", 1))
 
-    assert len(kept.errors) == 8
+    assert len(kept.errors) == len(kept.samples) == 8
     assert next(iter(kept.errors)).startswith("type-20-")
+    assert kept.samples[0].startswith("20-")
+    assert kept.samples[0].endswith("…")
+    assert kept.classes == {"record": sum(range(1, 21)) + 1}
     assert len(encode(kept)) < MAX_BYTES
+
+
+def test_a_sample_stays_the_first() -> None:
+    """It does not change under the eyes of who looks for it."""
+    kept = checkpoint(errors={})
+    kept.note_errors(tally("KeyError", 1, sample="first"))
+    kept.note_errors(tally("KeyError", 5, sample="later"))
+
+    assert kept.samples == ["first"]
+
+
+def test_samples_stay_with_their_errors() -> None:
+    """However the order of the most frequent changes from batch to batch, and when one is dropped."""
+    kept = checkpoint(errors={})
+    for number in range(9):
+        kept.note_errors(tally(f"E{number}", 10 + number, sample=f"s{number}"))
+    kept.note_errors(tally("E3", 50, sample="other"))
+
+    assert dict(zip(kept.errors, kept.samples, strict=True)) == {
+        f"E{number}": f"s{number}" for number in range(1, 9)
+    }
+    assert next(iter(kept.errors)) == "E3"
+
+
+def test_an_older_checkpoint_without_classes_and_samples_goes_on() -> None:
+    """What it does not know is not known; what comes now is."""
+    text = encode(checkpoint(errors={"KeyError": 3}))
+    payload = msgspec.json.decode(text)["checkpoint"]
+    for field in ("samples", "classes"):
+        del payload[field]
+    del payload["budget"]["classes"], payload["budget"]["warned"]
+    content = msgspec.json.encode(payload)
+    old = decode((b'{"crc32":%d,"checkpoint":%b}' % (zlib.crc32(content), content)).decode())
+    old.note_errors(tally("ValueError", 1, sample="7"))
+
+    assert old.errors == {"KeyError": 3, "ValueError": 1}
+    assert old.samples == ["", "7"]
+    assert old.classes == {"record": 1}
+
+
+def test_a_budget_period_is_what_came_since_it_began() -> None:
+    """Records, dead letters, and these by class."""
+    kept = checkpoint(errors={}, budget=Budget(read=60, exceeded="over", warned=0.8))
+    kept.note_errors(tally("KeyError", 2))
+    assert kept.spent == Spent(read=40, dead_lettered=1, classes={"record": 2})
+
+    kept.begin_budget_period()
+    kept.note_errors(tally("KeyError", 3))
+
+    assert kept.spent == Spent(read=0, dead_lettered=0, classes={"record": 3})
+    assert kept.budget == Budget(read=100, dead_lettered=1, classes={"record": 2})
 
 
 def test_a_value_that_is_too_large_is_refused_when_it_is_made() -> None:
@@ -184,6 +260,7 @@ def test_a_cursor_becomes_a_plain_dict() -> None:
         (Counts(), None),
         (Counts(read=5, transformed=3, filtered=1, dead_lettered_by_transform=1), "produced"),
         (Counts(read=5, transformed=4, filtered=1, produced=9, written=5, unchanged=3, skipped=1), None),
+        (Counts(read=5, transformed=3, dead_lettered_by_source=2, produced=3, written=3), None),
         (Counts(read=5, transformed=3), r"read 5 records, .* = 3 \(difference \+2\)"),
         (
             Counts(read=1, transformed=1, produced=1, written=2),
@@ -205,6 +282,12 @@ def test_both_ends_of_the_counts(counts: Counts, says: str | None) -> None:
         assert re.match(says, difference)
 
 
+def test_counts_of_an_older_version_stay_readable() -> None:
+    """Manifests and checkpoints from before sources had dead letters of their own lack that number."""
+    older = msgspec.json.decode(b'{"read":5,"transformed":4,"dead_lettered_by_transform":1}', type=Counts)
+    assert (older.dead_lettered_by_source, older.dead_lettered) == (0, 1)
+
+
 def test_counts_add_up_field_by_field() -> None:
     """Adding forgets no field."""
     ones = Counts(**dict.fromkeys(Counts.__struct_fields__, 1))
@@ -213,4 +296,4 @@ def test_counts_add_up_field_by_field() -> None:
     total.add(ones)
 
     assert msgspec.structs.astuple(total) == (2,) * len(Counts.__struct_fields__)
-    assert total.dead_lettered == 4
+    assert total.dead_lettered == 6

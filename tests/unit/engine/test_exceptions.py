@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from typing import Any
 
 import pytest
 
@@ -35,6 +36,23 @@ def test_how_long_to_wait_is_part_of_an_error(kind: type[PushbackError | TargetH
 
     assert (str(found), found.retry_after) == ("busy", 12.5)
     assert kind("busy").retry_after is None
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        (0, 0.0),
+        (86_400, 3600.0),
+        (float("inf"), 3600.0),
+        (10**400, 3600.0),
+        (-1, None),
+        (float("nan"), None),
+        ("12", None),
+    ],
+)
+def test_nobody_is_made_to_wait_for_ever(said: Any, seconds: float | None) -> None:
+    """More than an hour is an hour, and nonsense is nothing: so a run comes back and asks again."""
+    assert PushbackError("busy", said).retry_after == seconds
 
 
 def test_a_stop_carries_its_reason() -> None:

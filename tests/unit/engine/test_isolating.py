@@ -16,6 +16,7 @@ from airflow_batchkit.engine.exceptions import (
     TransientError,
 )
 from airflow_batchkit.engine.isolating import Isolating
+from airflow_batchkit.engine.shrinking import Share
 from airflow_batchkit.engine.types import Record, WriteResult, record_size
 
 
@@ -41,12 +42,14 @@ class Receiver:
     ) -> None:
         self.taken: list[str] = []
         self.calls = 0
+        self.sizes: list[int] = []
         self._poison = set(poison)
         self._max_bytes = max_bytes
         self._fails = fails or {}
 
     def __call__(self, given: Sequence[Record]) -> WriteResult:
         self.calls += 1
+        self.sizes.append(len(given))
         if self.calls in self._fails:
             raise self._fails[self.calls]
         if self._max_bytes is not None and sum(map(record_size, given)) > self._max_bytes:
@@ -57,6 +60,7 @@ class Receiver:
         return WriteResult(written=len(given))
 
 
+@pytest.mark.fault("poison", at="engine")
 @given(
     count=st.integers(min_value=1, max_value=600),
     bad=st.sets(st.integers(min_value=0, max_value=599), max_size=8),
@@ -74,6 +78,7 @@ def test_each_bad_record_is_found_by_few_calls(count: int, bad: set[int]) -> Non
     assert receiver.calls <= 1 + 2 * len(poison) * math.ceil(math.log2(count))
 
 
+@pytest.mark.fault("too-large", at="engine")
 @given(
     sizes=st.lists(st.integers(min_value=0, max_value=1_000), min_size=1, max_size=200),
     limit=st.integers(min_value=100, max_value=5_000),
@@ -91,6 +96,7 @@ def test_what_is_too_large_is_cut_by_bytes(sizes: list[int], limit: int) -> None
     assert receiver.taken == [record.id for record in given_records if record.id not in too_large]
 
 
+@pytest.mark.fault("too-large", at="engine")
 def test_a_large_record_among_small_ones_costs_few_calls() -> None:
     """The cut goes by bytes, so that one large record stands alone after the first cuts."""
     receiver = Receiver(max_bytes=2_000)
@@ -100,18 +106,105 @@ def test_a_large_record_among_small_ones_costs_few_calls() -> None:
     assert receiver.calls <= 5
 
 
-def test_pushback_never_halves() -> None:
-    """Who asks us to slow down gets the same call again, later; nothing is given up for it."""
-    receiver = Receiver(fails={1: PushbackError("busy", 1.0), 2: TransientError("reset")})
+def pushed_through(writer: Isolating, *, pushbacks: int) -> WriteResult:
+    """Write again after each of so many pushbacks."""
+    for _ in range(pushbacks):
+        with pytest.raises(PushbackError):
+            writer.write()
+    return writer.write()
+
+
+@pytest.mark.fault("pushback", at="engine")
+def test_pushback_never_isolates_but_sends_less_at_once() -> None:
+    """Nobody is given up for it; the calls after it are half as large, and all is taken once, in order."""
+    busy = PushbackError("busy", 1.0)
+    receiver = Receiver(fails={1: busy, 2: busy})
+    writer = Isolating(receiver)
+    writer.add(records([1] * 64))
+    result = pushed_through(writer, pushbacks=2)
+    assert (result.written, result.rejected) == (64, [])
+    assert receiver.taken == [str(number) for number in range(64)]
+    assert receiver.sizes[:2] == [64, 32]
+    assert receiver.sizes[2:] == [16, 16, 24, 8], "what succeeds lets the calls grow again"
+
+
+def test_pushback_in_the_middle_keeps_what_was_taken() -> None:
+    """The call that was refused goes again in halves; what was taken before it is counted once."""
+    receiver = Receiver(fails={2: PushbackError("busy")})
+    writer = Isolating(receiver, at_once=8)
+    writer.add(records([1] * 16))
+    with pytest.raises(PushbackError):
+        writer.write()
+    assert writer.done == 8
+    assert writer.write().written == writer.done == 16
+    assert receiver.sizes == [8, 8, 4, 4]
+    assert receiver.taken == [str(number) for number in range(16)]
+
+
+def test_pushback_goes_down_to_one_record() -> None:
+    """A call of one record is not made smaller; it only waits."""
+    receiver = Receiver(fails={number: PushbackError("busy") for number in range(1, 8)})
+    writer = Isolating(receiver)
+    writer.add(records([1] * 5))
+    assert pushed_through(writer, pushbacks=7).written == 5
+    assert receiver.sizes[:8] == [5, 2, 1, 1, 1, 1, 1, 1]
+
+
+def test_batches_of_a_leg_share_what_was_learned() -> None:
+    """The next batch begins with the size at which the one before it got through."""
+    share = Share()
+    receiver = Receiver(fails={1: PushbackError("busy"), 2: PushbackError("busy"), 3: PushbackError("busy")})
+    first, second = (Isolating(receiver, share=share) for _ in range(2))
+    for writer in (first, second):
+        writer.add(records([1] * 64))
+    pushed_through(first, pushbacks=3)
+    receiver.sizes.clear()
+    second.write()
+    assert receiver.sizes[0] < 64
+    for _ in range(16):
+        share.succeeded()
+    third = Isolating(receiver, share=share)
+    third.add(records([1] * 64))
+    receiver.sizes.clear()
+    third.write()
+    assert receiver.sizes == [64]
+
+
+@given(
+    count=st.integers(min_value=1, max_value=100),
+    bad=st.sets(st.integers(min_value=0, max_value=99), max_size=4),
+    busy=st.sets(st.integers(min_value=1, max_value=60), max_size=30),
+)
+def test_pushback_among_poison_loses_and_doubles_nothing(count: int, bad: set[int], busy: set[int]) -> None:
+    """Whenever it comes: each good record is taken once, in order, and only the bad ones are given up."""
+    poison = {str(number) for number in bad if number < count}
+    receiver = Receiver(poison=poison, fails={number: PushbackError("busy") for number in busy})
+    writer = Isolating(receiver)
+    writer.add(records([1] * count))
+    result = None
+    while result is None:
+        before = writer.done
+        try:
+            result = writer.write()
+        except PushbackError:
+            assert writer.done >= before
+    assert receiver.taken == [str(number) for number in range(count) if str(number) not in poison]
+    assert {rejection.record.id for rejection in result.rejected} == poison
+    assert writer.done == count
+
+
+def test_a_transient_error_sends_the_same_again() -> None:
+    """A reset says nothing of the size."""
+    receiver = Receiver(fails={1: TransientError("reset")})
     writer = Isolating(receiver)
     writer.add(records([1] * 10))
-    for error in (PushbackError, TransientError):
-        with pytest.raises(error):
-            writer.write()
-    result = writer.write()
-    assert (result.written, result.rejected, receiver.calls) == (10, [], 3)
+    with pytest.raises(TransientError):
+        writer.write()
+    assert writer.write().written == 10
+    assert receiver.sizes == [10, 10]
 
 
+@pytest.mark.fault("partial-bulk", at="engine")
 def test_a_try_that_failed_half_way_goes_on_there() -> None:
     """What was taken before the failure is not handed over again, and counted once."""
     receiver = Receiver(poison={"0"}, fails={4: TransientError("reset")})

@@ -10,7 +10,7 @@ import pytest
 from airflow_batchkit.engine.checkpoint import Checkpoint, encode
 from airflow_batchkit.engine.exceptions import CannotResumeError, SupersededError, TransientError
 from airflow_batchkit.engine.job import RunIdentity
-from airflow_batchkit.engine.keeping import CheckpointKeeper
+from airflow_batchkit.engine.keeping import ChangedMeanwhileError, CheckpointKeeper
 from airflow_batchkit.engine.resumption import decide
 from airflow_batchkit.engine.stop import Stop
 from airflow_batchkit.engine.writing import Retrying
@@ -43,7 +43,7 @@ class Desk:
             **changes,
         )
         self.mine = checkpoint()
-        self.keeper.claim(self.mine)
+        self.keeper.claim(self.mine, confirm=lambda: None)
 
     def save_if_due(self) -> bool:
         """Do what the loop does at the end of a window."""
@@ -103,13 +103,30 @@ def test_another_legs_checkpoint_is_neither_overwritten_nor_removed(act: str) ->
 
 
 def test_a_newer_leg_takes_over_by_claiming() -> None:
-    """A claim asks nobody."""
+    """What it claims is what it has loaded."""
     desk = Desk()
-    desk.keeper.claim(checkpoint("b"))
+    desk.keeper.load()
+    desk.keeper.claim(checkpoint("b"), confirm=lambda: None)
 
     stored = desk.store.checkpoint("key")
     assert stored is not None
     assert stored.token == "b"
+
+
+@pytest.mark.fault("zombie", at="engine")
+def test_a_checkpoint_that_was_saved_since_it_was_loaded_is_not_claimed() -> None:
+    """A leg that froze between the two would put back what has long been passed: it has to look again."""
+    desk = Desk()
+    desk.keeper.load()
+    newer = encode(checkpoint("c"))
+    desk.store.values["key"] = newer
+    asked: list[str] = []
+
+    with pytest.raises(ChangedMeanwhileError, match="'key' in memory was saved by another leg"):
+        desk.keeper.claim(checkpoint("b"), confirm=lambda: asked.append("who owns the target"))
+
+    assert asked
+    assert desk.store.values["key"] == newer
 
 
 def test_delete_forgets_the_run() -> None:
@@ -141,6 +158,7 @@ DAMAGED = [
 ]
 
 
+@pytest.mark.fault("checkpoint-damaged", at="engine")
 @pytest.mark.parametrize("damaged", DAMAGED)
 def test_damage_is_refused_by_its_name(damaged: str) -> None:
     """Not JSON, another JSON, cut off, edited: the line names the key, the store and the way out."""
@@ -153,6 +171,7 @@ def test_damage_is_refused_by_its_name(damaged: str) -> None:
     assert desk.store.values["key"] == damaged
 
 
+@pytest.mark.fault("checkpoint-damaged", at="engine")
 def test_a_newer_format_is_refused_by_its_name() -> None:
     """A newer version of the package wrote it: upgrade, or restart."""
     desk = Desk()
@@ -165,6 +184,7 @@ def test_a_newer_format_is_refused_by_its_name() -> None:
         desk.keeper.load()
 
 
+@pytest.mark.fault("clock", at="engine")
 @pytest.mark.parametrize("jump", [3600.0, -3600.0])
 def test_a_jump_of_the_clock_changes_nothing(jump: float) -> None:
     """A save is due after a second that passed, whatever the wall clock says; its age is never negative."""
@@ -183,6 +203,7 @@ def test_a_jump_of_the_clock_changes_nothing(jump: float) -> None:
     assert again.action == "resume"
 
 
+@pytest.mark.fault("store-away", at="engine")
 def test_a_store_that_fails_for_a_while_is_asked_again() -> None:
     """A save whose answer got lost is made again: the same value."""
     desk = Desk()

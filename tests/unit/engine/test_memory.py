@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
+
+from airflow_batchkit.engine import memory
 
 PROBE = """
 import re
@@ -54,3 +58,48 @@ def test_only_a_process_that_is_ours_is_frozen() -> None:
     before, after = map(int, done.stdout.split())
     assert before == 0
     assert after > 1_000
+
+
+class Allocator:
+    """Stands for the C library: notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, int]] = []
+
+    def mallopt(self, option: int, value: int) -> int:
+        """Be asked."""
+        self.asked.append((option, value))
+        return 1
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Let the test settle this very process, and unsettle it afterwards."""
+    threshold = gc.get_threshold()
+    monkeypatch.setattr(memory, "_ours", False)
+    yield monkeypatch
+    gc.unfreeze()
+    gc.set_threshold(*threshold)
+
+
+def test_a_settled_process_has_one_heap_and_keeps_no_large_buffer(settled: pytest.MonkeyPatch) -> None:
+    """The C library is told the threshold and the number of heaps, by the numbers of its malloc.h."""
+    allocator = Allocator()
+    settled.setattr("ctypes.CDLL", lambda _: allocator)
+    memory.settle_process()
+    memory.freeze_what_stays()
+    assert allocator.asked == [(-3, 256 * 1024), (-8, 1)]
+    assert gc.get_threshold() == (5_000, 10, 10)
+    assert gc.get_freeze_count() > 1_000
+
+
+@pytest.mark.parametrize("trouble", [OSError, AttributeError, TypeError])
+def test_another_c_library_is_left_alone(settled: pytest.MonkeyPatch, trouble: type[Exception]) -> None:
+    """Where there is no ``mallopt``, or no C library to ask, the process is settled all the same."""
+
+    def no_library(_: None) -> Allocator:
+        raise trouble
+
+    settled.setattr("ctypes.CDLL", no_library)
+    memory.settle_process()
+    assert gc.get_threshold() == (5_000, 10, 10)

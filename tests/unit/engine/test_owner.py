@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from airflow_batchkit.engine.exceptions import TargetHeldError, UsageError
@@ -121,6 +122,21 @@ def test_claim_remembers_older_generations() -> None:
     assert claimed(None, leg("1"), now=NOW, host="").untidy == ()
 
 
+def test_claim_says_where_the_leg_runs_and_in_whose_hands() -> None:
+    """Who is refused later reads both, and the same hands take over at once."""
+    mine = claimed(None, leg("1", holder="Airflow"), now=NOW, host="worker-7")
+    assert (mine.host, mine.holder) == ("worker-7", "Airflow")
+
+
+def test_a_record_without_host_and_holder_is_in_nobodys_hands() -> None:
+    """As an older version wrote it: a leg of the same run takes over, and the refusal names no host."""
+    text = b'{"job":"job","run":"run-1","token":"x","generation":"0a0a0a0a","lease_until":1000060}'
+    found = msgspec.json.decode(text, type=OwnerRecord)
+    assert decide(found, leg("1"), now=NOW) is Verdict.SAME_RUN
+    with pytest.raises(TargetHeldError, match=r"\(leg x\) for 60 s more"):
+        refuse_over(msgspec.structs.replace(found, run="run-2"))
+
+
 def test_remembered_generations_are_bounded() -> None:
     """The record stays small however many runs fail."""
     found = record(untidy=tuple(f"{number:08x}" for number in range(500)))
@@ -142,9 +158,16 @@ def test_planned_pause_is_covered_with_a_whole_lease_after_it() -> None:
     assert not renewal_due(later, now=NOW, for_seconds=600)
 
 
+def test_a_renewed_lease_is_a_whole_one_and_held() -> None:
+    """Also where the leg had given the target up and wants it back."""
+    again = renewed(record(given_up=True), now=NOW)
+    assert (again.lease_until, again.released) == (NOW + LEASE_SECONDS, False)
+
+
 def test_release_ends_the_lease_and_forgets_what_is_tidied() -> None:
     """After a release anybody may claim; older generations are forgotten only when they are gone."""
     found = record(untidy=("00000001",))
     assert released(found, tidy=True).untidy == ()
     assert released(found, tidy=False).untidy == ("00000001",)
     assert decide(released(found, tidy=True), leg("2", run="run-2"), now=NOW) is Verdict.GIVEN_UP
+    assert released(found, tidy=True).lease_until < NOW

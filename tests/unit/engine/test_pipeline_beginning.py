@@ -105,11 +105,25 @@ def test_a_leg_superseded_at_its_last_save_says_so() -> None:
     """It failed, but a newer leg took over meanwhile: that is what counts."""
     world = World()
     world.target.script.fail("write", PermanentError("403"))
-    world.store.script.fail("load", SupersededError("404 from the state store"), at=2)
+    world.store.script.fail("load", SupersededError("404 from the state store"), at=3)
 
     with pytest.raises(SupersededError):
         world.run()
     assert world.target.owner is not None
+
+
+@pytest.mark.parametrize(("error", "kept"), [(TransientError("503"), True), (PermanentError("403"), False)])
+def test_a_place_for_dead_letters_that_cannot_be_prepared_begins_nothing(
+    error: Exception, *, kept: bool
+) -> None:
+    """What may pass leaves the target to the next leg, which comes soon; what does not, sets it free."""
+    world = World()
+    world.box.script.fail("start", error)
+    with pytest.raises(type(error), match=str(error)):
+        world.run(world.job(dead_letters=world.letters))
+
+    assert world.checkpoint is None
+    assert (world.target.owner is not None) is kept
 
 
 def test_the_run_needs_no_settings_of_the_pipeline() -> None:

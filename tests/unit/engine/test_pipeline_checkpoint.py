@@ -39,6 +39,7 @@ def test_restart_begins_anew_also_over_a_damaged_checkpoint() -> None:
     assert world.run(identity=at("", restart=True)).counts["read"] == 45
 
 
+@pytest.mark.fault("checkpoint-unfit", at="engine")
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -87,6 +88,7 @@ def test_a_source_with_fewer_partitions_is_refused() -> None:
         world.run(world.job(source=MemorySource(partitions={"p0": made_up_records(9)})))
 
 
+@pytest.mark.fault("checkpoint-unfit", at="engine")
 def test_a_checkpoint_that_is_too_old_is_refused() -> None:
     """Eight days after the last save the run does not go on by itself."""
     clock = FakeClock()
@@ -114,6 +116,7 @@ def test_a_store_that_fails_for_a_while_is_waited_for() -> None:
     }
 
 
+@pytest.mark.fault("store-away", at="engine")
 def test_a_store_that_stays_away_ends_the_leg_before_more_is_done() -> None:
     """Never run on without checkpoints: what is durable already is saved by the next leg that can."""
     world = World(clock=HurryingClock(), sink={"idempotent": False})

@@ -14,6 +14,7 @@ from airflow_batchkit.engine.checkpoint import MAX_BYTES, Checkpoint, decode
 from airflow_batchkit.engine.exceptions import RecordError, StoppedError, TransientError
 from airflow_batchkit.engine.failpoints import effect, probing
 from airflow_batchkit.engine.policies import BatchPolicy, BatchRetry, ErrorBudget
+from airflow_batchkit.engine.types import record_size
 from airflow_batchkit.testing.doubles import (
     LetterBox,
     MemoryStore,
@@ -252,3 +253,44 @@ def test_rule_2_state_of_source_and_sink_comes_back_to_a_leg_after_one_that_move
 
     assert [context.state for context in world.log.opened] == [{}, {"legs": 1}]
     assert world.stood.sink == {"legs": 2}
+
+
+def test_a_batch_that_a_page_does_not_fit_any_more_is_closed_before_it() -> None:
+    """A window of several pages: what is too large for the rest of a batch begins the next one."""
+    records = made_up_records(6, padding=1_000)
+    world = World(
+        {"a": records},
+        source={"style": "windows", "page_records": 1, "window_records": 6},
+        batch=BatchPolicy(max_bytes=int(2.5 * record_size(records[0]))),
+    )
+    world.run()
+
+    assert world.target.published is not None
+    assert world.target.published.parts == 3
+    assert world.ids == [record.id for record in records]
+
+
+def test_a_slow_transform_does_not_keep_what_is_durable_from_being_saved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between two of its records the loop commits what was written meanwhile."""
+    monkeypatch.setattr("airflow_batchkit.engine.transform._BETWEEN_SECONDS", 0.0)
+    saved: list[int] = []
+
+    def slow(document: dict[str, Any]) -> dict[str, Any]:
+        if not any(saved):
+            threading.Event().wait(0.01)
+            saved.append(world.stood.counts.read)
+        return document
+
+    world = World(
+        {"a": made_up_records(60)},
+        source={"page_records": 60},
+        sink={"idempotent": False},
+        transform=slow,
+        batch=BatchPolicy(max_records=20),
+    )
+    world.run()
+
+    assert saved[-1] == 20
+    assert 20 < len(saved) < 60

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 from typing_extensions import override
 
-from airflow_batchkit.engine.exceptions import ReconciliationError, StoppedError
+from airflow_batchkit.engine.exceptions import ErrorBudgetExceededError, ReconciliationError, StoppedError
 from airflow_batchkit.engine.policies import ErrorBudget
 from airflow_batchkit.engine.sink import BatchKey
 from airflow_batchkit.engine.source import OpenContext
-from airflow_batchkit.engine.types import WriteResult
+from airflow_batchkit.engine.types import Record, UnreadableRecord, WriteResult
 from airflow_batchkit.testing.doubles import (
     LetterBox,
     MemoryDeadLetters,
@@ -90,6 +90,16 @@ def test_rule_3_dead_letters_that_are_missing_in_the_end_fail_the_run() -> None:
     assert world.target.published is None
 
 
+def some_unreadable(count: int, *, every: int = 9) -> list[Record]:
+    """Make records, each ninth of which its source cannot read."""
+    return [
+        UnreadableRecord(record.id, b'{"readable":{},"unreadable":{}}', message="field 'text' holds NaN")
+        if number % every == 0
+        else record
+        for number, record in enumerate(made_up_records(count), start=1)
+    ]
+
+
 def test_rule_3_fan_out_filter_and_rejections_reconcile() -> None:
     """A transform that makes several records of one, none, or fails; a sink that rejects: all add up."""
 
@@ -109,6 +119,46 @@ def test_rule_3_fan_out_filter_and_rejections_reconcile() -> None:
     assert counts["produced"] == counts["written"] + 3
     assert counts["written"] == len(world.ids)
     assert {letter.id for letter in world.box.settled} >= {"10", "20", "7-1", "11-2"}
+
+
+@pytest.mark.parametrize("transform", [None, dict])
+def test_rule_3_records_that_cannot_be_read_reconcile(transform: Callable[..., Any] | None) -> None:
+    """They count as dead-lettered by the source, and are kept as letters of that stage."""
+    world = World(
+        {"a": some_unreadable(45)}, transform=transform, error_budget=ErrorBudget(max_dead_letters=5)
+    )
+    counts = world.run(world.job(dead_letters=world.letters)).counts
+
+    assert (counts["read"], counts["dead_lettered_by_source"], counts["dead_lettered"]) == (45, 5, 5)
+    assert counts["transformed"] == counts["produced"] == counts["written"] == 40
+    assert [letter.id for letter in world.box.settled] == ["9", "18", "27", "36", "45"]
+    assert {letter.stage for letter in world.box.settled} == {"source"}
+    assert not {letter.id for letter in world.box.settled} & set(world.ids)
+
+
+def test_a_batch_of_unreadable_records_alone_commits() -> None:
+    """Nothing is written of it, its letters are kept, and the cursor moves on."""
+    world = World({"a": some_unreadable(30, every=1)}, error_budget=ErrorBudget(max_dead_letters=30))
+    report = world.run(world.job(dead_letters=world.letters))
+
+    assert report.counts["dead_lettered_by_source"] == len(world.box.settled) == 30
+    assert world.ids == []
+
+
+def test_an_unreadable_record_without_a_place_fails_the_run() -> None:
+    """Nothing would keep it: the message names the record and what is wrong with it."""
+    world = World({"a": some_unreadable(45)})
+    with pytest.raises(ErrorBudgetExceededError, match=r"record '9' of a .*field 'text' holds NaN"):
+        world.run()
+    assert world.target.published is None
+
+
+def test_local_mode_reconciles_with_unreadable_records() -> None:
+    """They are counted, not kept: LOCAL mode writes nothing."""
+    world = World({"a": some_unreadable(45)})
+    counts = world.run(world.job(local=True)).counts
+
+    assert (counts["read"], counts["dead_lettered_by_source"], counts["skipped"]) == (45, 5, 40)
 
 
 def test_rule_3_counts_given_to_the_publication_are_those_of_the_report() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import msgspec
 import pytest
+from typing_extensions import override
 
-from airflow_batchkit.engine.checkpoint import encode
+from airflow_batchkit.engine.checkpoint import decode, encode
 from airflow_batchkit.engine.exceptions import (
     BatchkitError,
     PermanentError,
@@ -16,31 +19,57 @@ from airflow_batchkit.engine.exceptions import (
     TargetHeldError,
     TransientError,
 )
-from airflow_batchkit.testing.doubles import made_up_records
+from airflow_batchkit.engine.job import Job
+from airflow_batchkit.testing.doubles import MemoryStore, made_up_records
 from airflow_batchkit.testing.doubles.sink import OpenMemorySink
+from airflow_batchkit.testing.script import Block
 from tests.support.legs import KEY, HurryingClock, Recorder, World, at
 
 
-def thawed(world: World, call: str, *, number: int = 1, when: str = "before") -> list[BaseException]:
-    """Freeze a leg in a call to the sink, run another to its end, let the first go on; say how it ended."""
-    block = world.target.script.block(call, at=number, when="before" if when == "before" else "after")
+class BusyStore(MemoryStore):
+    """Somebody else saves between any two looks."""
+
+    @override
+    def load(self, key: str) -> str | None:
+        for name, stored in self.values.items():
+            checkpoint = decode(stored)
+            checkpoint.saved_at += 1.0
+            self.values[name] = encode(checkpoint)
+        return super().load(key)
+
+
+@contextmanager
+def frozen(world: World, block: Block, job: Job | None = None) -> Iterator[list[BaseException]]:
+    """Run a leg until it hangs in a call; when the ``with`` block ends, let it go on to its end.
+
+    :returns: what it failed with, once it has ended.
+    """
     ended: list[BaseException] = []
 
     def leg() -> None:
         try:
-            world.run()
+            world.run(job)
         except BatchkitError as error:
             ended.append(error)
 
     thread = threading.Thread(target=leg, daemon=True)
     thread.start()
     assert block.wait_until_reached()
-    world.run()
+    yield ended
     block.release()
     thread.join(10)
+    assert not thread.is_alive()
+
+
+def thawed(world: World, call: str, *, number: int = 1, when: str = "before") -> list[BaseException]:
+    """Freeze a leg in a call to the sink, run another to its end, let the first go on; say how it ended."""
+    block = world.target.script.block(call, at=number, when="before" if when == "before" else "after")
+    with frozen(world, block) as ended:
+        world.run()
     return ended
 
 
+@pytest.mark.fault("zombie", at="engine")
 @pytest.mark.parametrize(
     ("call", "number", "when"),
     [
@@ -97,6 +126,60 @@ def test_rule_7_a_checkpoint_that_names_another_leg_stops_this_one() -> None:
     assert world.target.published is None
 
 
+@pytest.mark.fault("zombie", at="engine")
+def test_rule_7_a_leg_that_froze_before_its_claim_leaves_the_newer_legs_checkpoint() -> None:
+    """It has the target, not yet the checkpoint; the run is complete when it wakes up, and stays so."""
+    world = World()
+    job = world.job(dead_letters=world.letters)
+    with frozen(world, world.box.script.block("start"), job) as ended:
+        world.run(job)
+
+    assert [type(error) for error in ended] == [SupersededError]
+    assert world.stood.status == "completed"
+    assert world.run(job).legs == 1
+
+
+@pytest.mark.fault("zombie", at="engine")
+@pytest.mark.fault("two-at-once", at="engine")
+@pytest.mark.parametrize("completes", [True, False])
+def test_rule_7_a_leg_that_froze_before_it_took_the_target_goes_on_from_what_is_saved_now(
+    *, completes: bool
+) -> None:
+    """It is the newest leg then: it takes the target over, and looks at the checkpoint again."""
+    world = World(clock=HurryingClock())
+    job = world.job(dead_letters=world.letters)
+    with frozen(world, world.log.script.block("open"), job) as ended:
+        if completes:
+            world.run(job)
+        else:
+            world.target.script.fail("write", PermanentError("403"), at=3)
+            with pytest.raises(PermanentError):
+                world.run(job)
+
+    assert ended == []
+    assert world.ids == [record.id for record in made_up_records(45)]
+    assert len(world.target.history) == 1
+    assert world.stood.status == "completed"
+    assert world.target.owner is None
+
+
+def test_rule_7_a_leg_that_finds_another_checkpoint_at_each_look_gives_up_for_now() -> None:
+    """Others save faster than it can begin: it fails in a way that may pass, and writes nothing."""
+    world = World()
+    world.target.script.fail("write", PermanentError("403"))
+    with pytest.raises(PermanentError):
+        world.run()
+    store = BusyStore()
+    store.values.update(world.store.values)
+
+    with pytest.raises(TransientError, match="was saved by another leg while this one began"):
+        world.run(store=store)
+
+    assert store.history == []
+    assert world.target.owner is None
+
+
+@pytest.mark.fault("checkpoint-damaged", at="engine")
 def test_rule_7_a_checkpoint_that_was_removed_stops_the_leg() -> None:
     """Somebody cleared it while the run went on: going on would bring it back."""
     world = World(clock=HurryingClock())
@@ -134,6 +217,7 @@ def test_rule_7_a_superseded_leg_tells_its_listeners_and_saves_nothing() -> None
     assert world.target.owner is not None, "what is not ours any more is not released"
 
 
+@pytest.mark.fault("two-at-once", at="engine")
 def test_rule_7_a_target_that_another_run_holds_is_refused_by_name() -> None:
     """The other run is named, nothing is read or written, and no checkpoint is left."""
     world = World()

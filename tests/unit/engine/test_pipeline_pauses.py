@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -18,6 +21,24 @@ from airflow_batchkit.testing.doubles import made_up_records
 from tests.support.legs import HurryingClock, World
 
 ONCE = BatchRetry(max_tries=1)
+
+
+class HangsOnce:
+    """A transform that hangs at one of its calls, for as long as it is let.
+
+    :param at: which call, from 1.
+    """
+
+    def __init__(self, *, at: int) -> None:
+        self._at = at
+        self._calls = 0
+
+    def __call__(self, document: dict[str, Any]) -> dict[str, Any]:
+        self._calls += 1
+        until = time.monotonic() + 20
+        while self._calls == self._at and time.monotonic() < until:
+            time.sleep(0.01)
+        return document
 
 
 def test_a_run_that_is_stuck_pauses_longer_and_then_fails() -> None:
@@ -79,6 +100,18 @@ def test_a_server_that_asks_for_a_longer_pause_gets_it() -> None:
     assert caught.value.resume_after == 500.0
 
 
+@pytest.mark.parametrize("asked", [86_400.0, float("inf")])
+def test_a_server_that_asks_for_a_day_is_asked_again_in_an_hour(asked: float) -> None:
+    """The leg ends at once, and the run comes back: for longer than that nobody waits unasked."""
+    world = World()
+    world.target.script.fail("write", PushbackError("429", asked))
+    with pytest.raises(StoppedError) as caught:
+        world.run()
+    assert caught.value.resume_after == 3600.0
+    world.run()
+    assert len(world.ids) == 45
+
+
 def test_a_run_has_at_most_so_many_legs() -> None:
     """The last allowed leg does not come back by itself."""
     world = World(batch_retry=ONCE)
@@ -89,6 +122,7 @@ def test_a_run_has_at_most_so_many_legs() -> None:
         world.run(max_legs=2, max_stuck_legs=9)
 
 
+@pytest.mark.fault("hung", at="engine")
 def test_no_progress_for_too_long_ends_the_leg_and_shows_where_it_hangs(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -98,7 +132,10 @@ def test_no_progress_for_too_long_ends_the_leg_and_shows_where_it_hangs(
     )
     world.log.script.block("page:a", at=2)
 
-    with pytest.raises(StoppedError, match="no cursor moved for 5 s") as caught:
+    with pytest.raises(
+        StoppedError,
+        match=r"no cursor moved for 5 s \(Timeouts.no_progress\): batchkit-read-a in script.py:\d+;",
+    ) as caught:
         world.run()
 
     assert "\n" not in str(caught.value)
@@ -107,13 +144,27 @@ def test_no_progress_for_too_long_ends_the_leg_and_shows_where_it_hangs(
     assert "hold" in caplog.text
 
 
+def test_a_transform_that_hangs_ends_the_leg() -> None:
+    """It runs in the loop's own thread, which then cannot look at the time: another thread does."""
+    world = World(
+        transform=HangsOnce(at=25),
+        timeouts=Timeouts(no_progress=timedelta(seconds=1.5)),
+        sink={"idempotent": False},
+    )
+    with pytest.raises(StoppedError, match=r"LoopHangsError: the loop hung .* in the transform"):
+        world.run()
+    assert world.stood.counts.read in {10, 20}, "what was done before it is kept"
+    assert world.run().counts["read"] == 45
+    assert len(world.ids) == 45
+
+
 def test_a_wait_for_the_rate_limit_is_no_lack_of_progress() -> None:
     """Waiting on purpose is left out of the account."""
     world = World(
         {"a": made_up_records(3)},
         source={"page_records": 1},
-        throttle=RateLimit(records_per_second=2),
-        timeouts=Timeouts(no_progress=timedelta(seconds=0.4)),
+        throttle=RateLimit(records_per_second=0.8),
+        timeouts=Timeouts(no_progress=timedelta(seconds=1)),
     )
     assert world.run().legs == 1
 
@@ -130,3 +181,40 @@ def test_a_run_that_works_for_too_long_fails() -> None:
 
     report = world.run(world.job(timeouts=Timeouts(run=timedelta(hours=1))))
     assert report.counts["read"] == 200
+
+
+def test_the_limit_of_a_run_counts_the_work_of_many_short_legs() -> None:
+    """Each leg stays far below it, and the hours between them do not count; together they reach it."""
+    clock = HurryingClock(step=0.2)
+    world = World(
+        {"a": made_up_records(2000)}, timeouts=Timeouts(run=timedelta(seconds=60)), clock=clock,
+        sink={"idempotent": False},
+    )  # fmt: skip
+    for number in range(3, 200, 3):
+        world.target.script.fail("write", StoppedError("deploy", 3600.0), at=number)
+    worked: list[float] = []
+
+    def leg_after_leg() -> None:
+        while True:
+            with pytest.raises(StoppedError):
+                world.run()
+            clock.advance(3600)
+            worked.append(world.stood.active_seconds)
+
+    with pytest.raises(RunTimeoutError, match=r"the run worked for 6\d s, at most 60 s are allowed"):
+        leg_after_leg()
+    assert len(worked) > 3
+    assert worked == sorted(worked)
+    assert max(after - before for before, after in itertools.pairwise([0.0, *worked])) < 30
+
+
+def test_a_rate_that_would_take_for_ever_meets_the_limit_of_the_run() -> None:
+    """A record in thirty years: the wait for the second one is no way around Timeouts.run."""
+    world = World(
+        {"a": made_up_records(3)},
+        source={"page_records": 1},
+        throttle=RateLimit(records_per_second=1e-9),
+        timeouts=Timeouts(run=timedelta(seconds=1)),
+    )
+    with pytest.raises(RunTimeoutError, match=r"Timeouts\.run"):
+        world.run(max_wait_in_slot=1e12)

@@ -13,11 +13,11 @@ from airflow_batchkit.engine.exceptions import (
     StoppedError,
     TransientError,
 )
-from airflow_batchkit.engine.policies import BatchRetry, ErrorBudget
+from airflow_batchkit.engine.policies import BatchRetry, ErrorBudget, RateLimit
 from airflow_batchkit.engine.reading import Arrival, ReadAhead
-from airflow_batchkit.engine.types import Cursor, Page
+from airflow_batchkit.engine.types import Cursor, Page, Record
 from airflow_batchkit.testing.doubles import made_up_records
-from tests.support.legs import Recorder, World
+from tests.support.legs import HurryingClock, Recorder, World
 
 ALL = [record.id for record in made_up_records(45)]
 ONCE = BatchRetry(max_tries=1)
@@ -102,6 +102,34 @@ def test_a_source_that_pushes_back_is_waited_for() -> None:
     with pytest.raises(StoppedError) as caught:
         world.run()
     assert caught.value.resume_after == 300.0
+
+
+@pytest.mark.parametrize(
+    ("error", "pages"),
+    [(PushbackError("429"), [100, 0, 50, 56, 62, 32]), (TransientError("reset"), [100, 0, 100, 100])],
+)
+def test_a_source_that_pushes_back_is_asked_for_less(error: TransientError, pages: list[int]) -> None:
+    """The next reader begins with pages half as large, which grow back; a reset changes nothing."""
+    world = World(
+        {"a": made_up_records(300)},
+        source={"page_records": 1000},
+        throttle=RateLimit(records_per_second=100),
+        clock=HurryingClock(),
+    )
+    sizes: list[int] = []
+
+    def note(records: list[Record]) -> list[Record]:
+        sizes.append(len(records))
+        return records
+
+    for number in range(1, 10):
+        world.log.change_page("a", number, note)
+    world.log.script.fail("page:a", error, at=2)
+    world.run()
+
+    assert sizes == [size for size in pages if size]
+    assert world.log.script.calls("page:a") == len(pages)
+    assert world.ids == [str(number) for number in range(1, 301)]
 
 
 def test_a_source_that_breaks_its_promise_fails_the_run() -> None:

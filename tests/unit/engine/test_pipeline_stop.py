@@ -87,6 +87,7 @@ def test_rule_5_stop_while_a_read_hangs() -> None:
     assert len(world.ids) == 45
 
 
+@pytest.mark.fault("sigterm", at="engine")
 def test_rule_5_stop_while_a_write_hangs() -> None:
     """A sink that does not answer gets a moment, then the leg ends without that batch."""
     world = World()
@@ -177,6 +178,7 @@ def test_rule_5_a_write_that_fails_after_the_stop_does_not_replace_the_reason() 
     assert world.stood.stuck_legs == 0
 
 
+@pytest.mark.fault("sigterm", at="engine")
 @pytest.mark.parametrize("moment", ["after sink.put", "after checkpoint.save", "after sink.start"])
 def test_rule_5_stop_from_within_an_effect(moment: str) -> None:
     """Whenever the signal comes, the leg ends, and the next one finishes the run with nothing doubled."""
@@ -202,6 +204,7 @@ def test_rule_5_stop_before_the_publication() -> None:
     assert len(world.ids) == 10
 
 
+@pytest.mark.fault("sigterm", at="engine")
 def test_rule_5_stop_during_the_publication_lets_the_published_run_complete() -> None:
     """The output is visible already: the run completes rather than to be published once more."""
     world = World()
@@ -228,6 +231,7 @@ def test_rule_5_stop_while_the_publication_is_tried_again() -> None:
     assert world.stood.status == "running"
 
 
+@pytest.mark.fault("sigterm", at="engine")
 def test_rule_5_a_signal_handler_may_ask() -> None:
     """A handler runs inside the main thread: asking takes no lock that this thread may hold."""
     stop = Stop()
@@ -275,7 +279,7 @@ def test_a_rate_so_low_that_a_wait_does_not_fit_the_slot_gives_the_slot_back() -
         {"a": made_up_records(6)},
         throttle=RateLimit(records_per_second=0.01),
         batch=BatchPolicy(max_records=1),
-        clock=HurryingClock(step=5.0),
+        clock=HurryingClock(step=1.0),
         timeouts=Timeouts(no_progress=timedelta(days=1), run=timedelta(days=1)),
     )
     with pytest.raises(StoppedError, match=r"rate limit: .* s to wait") as caught:
@@ -290,7 +294,7 @@ def test_a_rate_so_low_that_a_wait_does_not_fit_the_slot_still_moves() -> None:
     world = World(
         {"a": made_up_records(6)},
         throttle=RateLimit(records_per_second=0.01),
-        clock=HurryingClock(step=5.0),
+        clock=HurryingClock(step=1.0),
         timeouts=Timeouts(no_progress=timedelta(days=1), run=timedelta(days=1)),
     )
     report = world.run_to_end(world.job(batch=BatchPolicy(max_records=2)), legs=7)

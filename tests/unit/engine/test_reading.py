@@ -169,3 +169,55 @@ def test_a_rate_limit_holds_the_source_too(limit: RateLimit) -> None:
         world.run(stop=stop)
 
     assert world.log.script.calls("page:a") <= 4
+
+
+class AskedPages(CountingSource):
+    """Notes how large a page it is asked for, each time."""
+
+    def __init__(self, pages: int) -> None:
+        super().__init__([1] * pages)
+        self.asked: list[tuple[int, int]] = []
+        self.first: list[int] = []
+
+    @override
+    def read(self, partition: int, after: Cursor | None, sizing: Sizing) -> Iterator[Page]:
+        self.first.append(sizing.first_page_records)
+        for page in super().read(partition, after, sizing):
+            self.asked.append((sizing.page_records, sizing.page_bytes))
+            yield page
+
+
+def test_a_reader_after_a_pushback_asks_for_less_and_grows_back() -> None:
+    """Half as much after one, a quarter after two; each page that arrives is a step back to the whole."""
+    source = AskedPages(20)
+    sizing = Sizing(batch_records=None, batch_bytes=10**9, page_records=1600, page_bytes=1_600_000)
+    reading = ReadAhead(source, sizing)
+    reading.ask_for_less(0)
+    reading.ask_for_less(0)
+    reading.begin(0, None)
+    drain(reading)
+
+    assert source.asked[:3] == [(400, 400_000), (500, 500_000), (600, 600_000)]
+    assert source.asked[12:] == [(1600, 1_600_000)] * 8
+    reading.begin(0, None)
+    drain(reading)
+    assert source.first == [125, 500]
+    assert set(source.asked[20:]) == {(1600, 1_600_000)}, "what is over is forgotten"
+    assert (sizing.page_records, sizing.page_bytes) == (1600, 1_600_000)
+
+
+def test_pages_do_not_shrink_below_what_makes_sense() -> None:
+    """Tiny pages would only be more requests to a server that has too many of them."""
+    source = AskedPages(1)
+    reading = ReadAhead(source, SIZING)
+    for _ in range(30):
+        reading.ask_for_less(0)
+    reading.begin(0, None)
+    drain(reading)
+    assert source.asked == [(10, 16 * 1024)]
+
+    small = ReadAhead(source, Sizing(batch_records=None, batch_bytes=1, page_records=3, page_bytes=100))
+    small.ask_for_less(0)
+    small.begin(0, None)
+    drain(small)
+    assert source.asked[1:] == [(3, 100)], "a page that small already stays what it is"

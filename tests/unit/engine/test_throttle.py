@@ -75,3 +75,15 @@ def test_a_page_is_one_seconds_worth_and_at_least_one(rate: float, page: int) ->
     throttle = Throttle(RateLimit(records_per_second=rate, bytes_per_second=rate), FakeClock())
 
     assert (throttle.page_records, throttle.page_bytes) == (page, page)
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+def test_a_jump_of_the_wall_clock_is_no_time(jump: float) -> None:
+    """An hour forward allows no burst, an hour back no endless wait."""
+    clock = FakeClock()
+    throttle = Throttle(RateLimit(records_per_second=10), clock)
+    throttle.delay(records=10, nbytes=1)
+    clock.jump(jump)
+    assert throttle.delay(records=10, nbytes=1) == 1.0
+    clock.advance(1.0)
+    assert throttle.delay(records=10, nbytes=1) == 1.0

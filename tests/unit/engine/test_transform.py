@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
-from airflow_batchkit.engine.exceptions import PermanentError, RecordError, TransientError
+from airflow_batchkit.engine.dead_letters import DeadLetter, ReplayedRecord
+from airflow_batchkit.engine.exceptions import PermanentError, RecordError, StoppedError, TransientError
 from airflow_batchkit.engine.transform import TransformStage
-from airflow_batchkit.engine.types import Record
+from airflow_batchkit.engine.types import Record, UnreadableRecord
 
 RECORD = Record("7", b'{"a": 1}', routing="r", index="i", version=3)
 
@@ -167,3 +170,51 @@ def test_an_error_that_is_not_about_the_record_ends_the_leg(error: Exception) ->
 
     with pytest.raises(type(error)):
         TransformStage(asks)([RECORD])
+
+
+@pytest.mark.parametrize("transform", [None, lambda document: document])
+def test_what_the_source_could_not_read_is_taken_out(transform: Callable[..., Any] | None) -> None:
+    """The transform and the sink never see it; it is given up by the source, and the others go on."""
+    unreadable = UnreadableRecord("2", b'{"readable":{},"unreadable":{}}', message="field 'a' holds NaN")
+    result = TransformStage(transform)([Record("1", b'{"a":1}'), unreadable, Record("3", b'{"a":3}')])
+
+    assert [made.id for made in result.produced] == ["1", "3"]
+    assert (result.transformed, result.filtered, result.rejected) == (2, 0, [])
+    (rejection,) = result.unreadable
+    assert rejection.record is unreadable
+    assert (rejection.stage, rejection.error_class, rejection.error_type, rejection.message) == (
+        "source",
+        "record",
+        "UnreadableRecord",
+        "field 'a' holds NaN",
+    )
+
+
+def test_a_slow_transform_lets_the_loop_go_on_between_two_records() -> None:
+    """About twice a second the run may save, or stop: what that raises comes through at once."""
+    calls: list[int] = []
+
+    def slow(document: dict[str, Any]) -> dict[str, Any]:
+        calls.append(1)
+        time.sleep(0.3)
+        return document
+
+    def stop() -> None:
+        raise StoppedError("deploy")
+
+    with pytest.raises(StoppedError, match="deploy"):
+        TransformStage(slow)([RECORD] * 10, between=stop)
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize(("stage", "body"), [("sink", b'{"a":1}'), ("transform", b'{"a":2}')])
+def test_a_replayed_record_is_transformed_once(stage: str, body: bytes) -> None:
+    """What the sink gave up was transformed before; what the transform gave up was not."""
+    letter = DeadLetter(
+        job="j", run="r", token="t", partition="p", batch=1, id="1", stage=stage, error_class="record",
+        error_type="KeyError", message="m", at=0.0, record=msgspec.Raw(b'{"a":1}'),
+    )  # fmt: skip
+    record = ReplayedRecord("1", b'{"a":1}', letter=letter)
+    (made,) = TransformStage(lambda document: {"a": document["a"] + 1})([record]).produced
+
+    assert made.body == body

@@ -66,6 +66,7 @@ def test_waits_double_with_equal_jitter_up_to_the_longest() -> None:
     assert (notices[0].what, str(notices[0].error)) == ("write", "503 #1")
 
 
+@pytest.mark.fault("server-error", at="engine")
 def test_the_last_error_comes_through() -> None:
     """Not a wrapper of the library: what happened, the last time."""
     call, notices = retrying(BatchRetry(max_tries=3), Waits())
@@ -85,6 +86,7 @@ def test_what_will_not_pass_is_not_tried_again(error: BaseException) -> None:
     assert notices == []
 
 
+@pytest.mark.fault("pushback", at="engine")
 def test_retry_after_is_a_lower_bound() -> None:
     """Longer than our own wait it is kept to; shorter, ours stands."""
     waits = Waits()
@@ -141,3 +143,33 @@ def test_a_wait_never_overflows() -> None:
 
     assert call("write", failing(1099, TransientError("503"))) == "answer 1100"
     assert max(waits.waited) <= 0.001
+
+
+def test_no_wait_is_begun_that_would_end_too_late() -> None:
+    """What the other side asks for may not fit into Timeouts.batch: the error comes at once, not after it."""
+    waits = Waits()
+    call, _ = retrying(BatchRetry(), waits, total_seconds=10.0)
+
+    with pytest.raises(PushbackError):
+        call("write", failing(1, PushbackError("429", 10.0)))
+    assert waits.waited == []
+
+
+def test_tries_begin_anew_when_a_part_is_done() -> None:
+    """Ten refusals with work done between them are no failure; the third in vain is."""
+    waits = Waits()
+    policy = BatchRetry(max_tries=3, first_wait=timedelta(seconds=1), max_wait=timedelta(seconds=64))
+    call, notices = retrying(policy, waits)
+    done = [0]
+
+    def bites() -> str:
+        if done[0] < 10:
+            done[0] += 1
+            raise PushbackError("429")
+        return "whole"
+
+    assert call("write", bites, done=lambda: done[0]) == "whole"
+    assert {notice.tries for notice in notices} == {1}
+    assert max(waits.waited) <= 1.0, "the waits begin anew too"
+    with pytest.raises(PushbackError, match="#3"):
+        call("write", failing(99, PushbackError("429")), done=lambda: done[0])

@@ -19,6 +19,7 @@ from airflow_batchkit.engine.exceptions import (
     RunTimeoutError,
     StoppedError,
     SupersededError,
+    TargetHeldError,
     TransientError,
     UsageError,
 )
@@ -48,6 +49,17 @@ def test_stopped_comes_back_later(asked: float | None, given: float) -> None:
     assert isinstance(raised, AirflowRescheduleException)
     away = (raised.reschedule_date - datetime.now(tz=UTC)).total_seconds()
     assert given - 5 < away <= given
+
+
+@pytest.mark.parametrize(("left", "given"), [(1.0, 30), (95.0, 95)])
+def test_target_that_another_run_holds_is_waited_for(left: float, given: float) -> None:
+    """The run comes back when the other's lease is over, and uses up no retry; in the end it gives up."""
+    held = TargetHeldError("held by run-1", left)
+    raised = of(held)
+    assert isinstance(raised, AirflowRescheduleException)
+    away = (raised.reschedule_date - datetime.now(tz=UTC)).total_seconds()
+    assert given - 5 < away <= given
+    assert "stopped last because: held by run-1" in str(of(held, legs=200))
 
 
 def test_superseded_comes_back_later() -> None:

@@ -32,8 +32,10 @@ def test_options_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
     assert settings.environment_name == "production"
 
 
-def test_what_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line names the option."""
-    monkeypatch.setenv("AIRFLOW__BATCHKIT__MAX_LEGS", "many")
-    with pytest.raises(UsageError, match=r"\[batchkit\] max_legs = 'many': must be a number"):
+@pytest.mark.parametrize("value", ["many", "-1", "inf", "nan", "1e300", ""])
+@pytest.mark.parametrize("name", ["max_legs", "min_reschedule_seconds", "max_wait_in_slot_seconds"])
+def test_what_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """One line names the option; nothing means "for ever"."""
+    monkeypatch.setenv(f"AIRFLOW__BATCHKIT__{name.upper()}", value)
+    with pytest.raises(UsageError, match=rf"\[batchkit\] {name} = '{value}': must be a number"):
         site_settings()

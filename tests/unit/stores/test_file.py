@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from airflow_batchkit.engine.checkpoint import decode
 from airflow_batchkit.engine.exceptions import (
     BatchkitError,
     CannotResumeError,
@@ -96,10 +97,15 @@ def test_folder_that_is_a_file(tmp_path: Path) -> None:
 
 
 def test_damaged_file(tmp_path: Path) -> None:
-    """Bytes that are no text are no checkpoint."""
+    """Bytes that are no text are refused as any other damaged checkpoint is, and can be replaced."""
     (tmp_path / "key").write_bytes(b"\xff\xfe")
+    store = FileStore(tmp_path)
+    loaded = store.load("key")
+    assert loaded is not None
     with pytest.raises(CannotResumeError, match="damaged"):
-        FileStore(tmp_path).load("key")
+        decode(loaded)
+    store.save("key", "anew")
+    assert store.load("key") == "anew"
 
 
 def test_no_key_leaves_the_folder(tmp_path: Path) -> None:

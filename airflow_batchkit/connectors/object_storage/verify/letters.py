@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
+from airflow_batchkit.connectors.letters.place import letter_of
 from airflow_batchkit.connectors.object_storage.letters_files import LETTERS
 from airflow_batchkit.connectors.object_storage.locations import check_key
-from airflow_batchkit.connectors.object_storage.patience import in_order, patiently
 from airflow_batchkit.connectors.object_storage.store import MissingObjectError
 from airflow_batchkit.connectors.object_storage.verify.declared import (
     BadManifestError,
@@ -18,7 +16,7 @@ from airflow_batchkit.connectors.object_storage.verify.declared import (
     read_declared,
 )
 from airflow_batchkit.connectors.object_storage.verify.objects import ObjectReader, ObjectTask
-from airflow_batchkit.engine.dead_letters import DeadLetter
+from airflow_batchkit.connectors.patience import in_order, patiently
 from airflow_batchkit.engine.exceptions import UsageError
 
 if TYPE_CHECKING:
@@ -88,7 +86,7 @@ def _read(
         store,
         folder=folder,
         compression=None,
-        decode=msgspec.json.Decoder(DeadLetter).decode,
+        decode=letter_of,
         stop_asked=stop_asked,
     )
     letters = 0

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from airflow_batchkit.connectors.object_storage.decompression import BrokenStreamError, make_decompressor
-from airflow_batchkit.connectors.object_storage.patience import patiently
 from airflow_batchkit.connectors.object_storage.store import MissingObjectError
 from airflow_batchkit.connectors.object_storage.verify.lines import BadLineError, LineReader
+from airflow_batchkit.connectors.patience import patiently
 from airflow_batchkit.engine.exceptions import StoppedError
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from airflow_batchkit.connectors.object_storage.manifest import MANIFEST, Part, read_head
-from airflow_batchkit.connectors.object_storage.patience import in_order, patiently
 from airflow_batchkit.connectors.object_storage.publish import SUCCESS
 from airflow_batchkit.connectors.object_storage.staging import FOLDER, PARTIAL_FOLDER
 from airflow_batchkit.connectors.object_storage.store import MissingObjectError
@@ -31,6 +30,7 @@ from airflow_batchkit.connectors.object_storage.verify.objects import (
     Visitor,
 )
 from airflow_batchkit.connectors.object_storage.verify.verification import Verification
+from airflow_batchkit.connectors.patience import in_order, patiently
 from airflow_batchkit.engine.exceptions import TransientError, UsageError
 
 if TYPE_CHECKING:

@@ -126,6 +126,12 @@ def table_of(connection: Connection[Any], name: str) -> Table:
     )
 
 
+def is_named(connection: Connection[Any], table: Table) -> bool:
+    """Tell whether the name that a table had when it was looked at still leads to it."""
+    (oid,) = _asker(connection)("SELECT to_regclass($1)::oid::text", table.name)[0]
+    return bool(oid == table.identity[-1])
+
+
 def quoted(identifier: str) -> str:
     """Write a name so that it is nothing but a name."""
     return '"' + identifier.replace('"', '""') + '"'

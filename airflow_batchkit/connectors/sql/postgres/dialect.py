@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from airflow_batchkit.connectors.sql.dialect import Column, Dialect, RowFormat, Table
 from airflow_batchkit.connectors.sql.errors import classify_postgres
-from airflow_batchkit.connectors.sql.postgres.catalog import quoted, table_of
+from airflow_batchkit.connectors.sql.postgres.catalog import is_named, quoted, table_of
 from airflow_batchkit.connectors.sql.postgres.rows import JsonRows, as_parameter
 from airflow_batchkit.engine.types import Total
 
@@ -85,6 +85,10 @@ class PostgresDialect(Dialect):
         return table_of(connection, name)
 
     @override
+    def still_there(self, connection: Connection[Any], table: Table) -> bool:
+        return is_named(connection, table)
+
+    @override
     def compared(self, table: Table, column: Column, collation: str | None) -> str:
         expression = _qualified(table, column)
         return expression if collation is None else f"{expression} COLLATE {collation}"
@@ -118,6 +122,11 @@ class PostgresDialect(Dialect):
                 rows.close()  # type: ignore[attr-defined]  # psycopg says Iterator, and gives a generator
 
     @override
+    def any_text(self, connection: Connection[Any]) -> contextlib.AbstractContextManager[None]:
+        """Change nothing: the server sends no text that is not UTF-8."""
+        return contextlib.nullcontext()
+
+    @override
     def sorts(self, connection: Connection[Any], query: str, parameters: Sequence[Any]) -> bool:
         # A small table is sorted whatever its indexes; told not to, the planner sorts only for want of one.
         connection.execute("SET LOCAL enable_sort = off; SET LOCAL enable_incremental_sort = off")
@@ -131,8 +140,7 @@ class PostgresDialect(Dialect):
         plan = self._plan(connection, matching, parameters)
         if plan["Total Cost"] > _CHEAP_COUNT:
             return Total(records=int(plan["Plan Rows"]), exact=False)
-        with self.stream(connection, count, parameters) as rows:
-            return Total(records=next(iter(rows))[0])
+        return Total(records=self._value(connection, count, parameters))
 
     @override
     @contextlib.contextmanager
@@ -187,9 +195,15 @@ class PostgresDialect(Dialect):
         return classify_postgres(error)
 
     def _plan(self, connection: Connection[Any], query: str, parameters: Sequence[Any]) -> dict[str, Any]:
-        with self.stream(connection, f"EXPLAIN (FORMAT JSON) {query}", parameters) as rows:
-            plan: dict[str, Any] = msgspec.json.decode(next(iter(rows))[0])[0]["Plan"]
-            return plan
+        explained = self._value(connection, f"EXPLAIN (FORMAT JSON) {query}", parameters)
+        plan: dict[str, Any] = msgspec.json.decode(explained)[0]["Plan"]
+        return plan
+
+    def _value(self, connection: Connection[Any], query: str, parameters: Sequence[Any]) -> Any:
+        with self.stream(connection, query, parameters) as rows:
+            # Taken to its end: an answer that is left early is cancelled, by a connection made for that.
+            ((value,),) = rows
+        return value
 
 
 def _qualified(table: Table, column: Column) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
@@ -17,6 +18,7 @@ from airflow_batchkit.connectors.elasticsearch.errors import AnswerTooLargeError
 from airflow_batchkit.connectors.elasticsearch.node import Limits
 from airflow_batchkit.engine.policies import Timeouts
 
+ANSWERED: list[bytes] = []
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
 
@@ -66,6 +68,30 @@ def trickle(connection: socket.socket, over: threading.Event) -> None:
         connection.sendall(b"1\r\nx\r\n")
 
 
+def byte_by_byte(connection: socket.socket, over: threading.Event) -> None:
+    """Send a body of known length, a byte at a time."""
+    connection.recv(65536)
+    connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\n")
+    while not over.wait(0.02):
+        connection.sendall(b"x")
+
+
+def header_by_header(connection: socket.socket, over: threading.Event) -> None:
+    """Begin an answer whose head does not end."""
+    connection.recv(65536)
+    connection.sendall(HEAD)
+    while not over.wait(0.02):
+        connection.sendall(b"X-More: x\r\n")
+
+
+def of_another(connection: socket.socket, _over: threading.Event) -> None:
+    """Answer the first request as if it were another one, and hang up; then each as it should be."""
+    name = re.findall(rb"(?i)x-opaque-id: (\S+)", connection.recv(65536))[0]
+    told = name if ANSWERED else b"another"
+    ANSWERED.append(name)
+    connection.sendall(HEAD + b"X-Opaque-Id: %b\r\nContent-Length: 2\r\n\r\n{}" % told)
+
+
 def silence(connection: socket.socket, over: threading.Event) -> None:
     """Take a request and say nothing."""
     connection.recv(65536)
@@ -111,8 +137,39 @@ def test_a_whole_answer_has_a_time_limit() -> None:
         pytest.raises(ConnectionTimeout) as caught,
     ):
         get(client)
-    assert "request's time limit" in caught.value.message
+    assert caught.value.message == "no whole answer came in 0.5 s"
     assert time.monotonic() - started < 4
+
+
+@pytest.mark.parametrize("behave", [byte_by_byte, header_by_header])
+def test_an_answer_that_trickles_has_a_time_limit(
+    behave: Callable[[socket.socket, threading.Event], None],
+) -> None:
+    """A body of known length, or a head, whose bytes keep coming in time, ends at the request's limit."""
+    from elastic_transport import ConnectionTimeout
+
+    started = time.monotonic()
+    with (
+        server(behave) as url,
+        client_for(url, read=5, request=0.5) as client,
+        pytest.raises(ConnectionTimeout) as caught,
+    ):
+        get(client)
+    assert caught.value.message == "no whole answer came in 0.5 s"
+    assert time.monotonic() - started < 4
+
+
+def test_the_answer_to_another_request_is_refused() -> None:
+    """An answer that names another request is no answer, and its connection is not used again."""
+    from elastic_transport import ConnectionError as UnreachableError
+
+    ANSWERED.clear()
+    with server(of_another) as url, client_for(url) as client:
+        with pytest.raises(UnreachableError) as caught:
+            get(client)
+        assert caught.value.message == "the answer to another request came"
+        assert get(client) == b"{}"
+    assert len(set(ANSWERED)) == 2
 
 
 def test_silence_ends_at_the_read_timeout() -> None:

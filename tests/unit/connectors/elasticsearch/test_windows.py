@@ -138,3 +138,21 @@ def test_a_window_that_holds_far_too_much_is_narrowed() -> None:
     assert 0 < sizer.width <= 4000
     assert not sizer.narrow(width=sizer.width, records=2000)
     assert not sizer.narrow(width=1, records=1)
+
+
+def test_pages_follow_wishes_that_change() -> None:
+    """After a pushback pages are half as large from the first answer on, and grow back with their wishes."""
+    wishes = sizing(page_bytes=300_000, page_records=1000)
+    sizer = PageSizer(wishes, max_records=10_000)
+
+    def page(record_bytes: int) -> int:
+        sizer.learn(records=sizer.records, nbytes=sizer.records * record_bytes)
+        return sizer.records
+
+    assert page(1000) == 300
+    wishes.page_bytes, wishes.page_records = 150_000, 100
+    assert page(1000) == 100
+    wishes.page_records = 1000
+    assert page(1000) == 150
+    wishes.page_bytes = 300_000
+    assert page(1000) == 300

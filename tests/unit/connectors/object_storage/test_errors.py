@@ -95,6 +95,9 @@ def test_what_an_answer_says_besides() -> None:
     slow = raised_by(answer(503, "SlowDown", **{"retry-after": "12"}))
     assert isinstance(slow, PushbackError)
     assert slow.retry_after == 12.0
+    later = raised_by(answer(503, "SlowDown", **{"retry-after": "-5"}))
+    assert isinstance(later, PushbackError)
+    assert later.retry_after == 0.0
 
 
 @pytest.mark.parametrize(

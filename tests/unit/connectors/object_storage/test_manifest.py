@@ -17,7 +17,7 @@ from airflow_batchkit.connectors.object_storage.manifest import (
     read_parts,
 )
 from airflow_batchkit.connectors.object_storage.store import MissingObjectError, ObjectStore
-from airflow_batchkit.engine.exceptions import UsageError
+from airflow_batchkit.engine.exceptions import TransientError, UsageError
 from tests.support.object_storage import make_place
 
 if TYPE_CHECKING:
@@ -72,6 +72,14 @@ def test_manifest_is_read_back(store: ObjectStore, count: int) -> None:
     assert found is not None
     assert (found.head.run, found.head.generation, found.head.token) == ("run-1", "0a0a0a0a", "t")
     assert list(read_parts(store, MANIFEST)) == [part(number) for number in range(count)]
+
+
+def test_parts_of_another_generation_are_not_given(store: ObjectStore) -> None:
+    """Who removes what is older by what a manifest names does so by its own, never by the older one."""
+    save(store, 1)
+    assert len(list(read_parts(store, MANIFEST, generation="0a0a0a0a"))) == 1
+    with pytest.raises(TransientError, match="not of 0b0b0b0b"):
+        list(read_parts(store, MANIFEST, generation="0b0b0b0b"))
 
 
 def test_no_manifest_has_no_parts(store: ObjectStore) -> None:

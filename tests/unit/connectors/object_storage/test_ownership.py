@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
 from airflow_batchkit.connectors.object_storage.ownership import Ownership
-from airflow_batchkit.engine.exceptions import SupersededError, TargetHeldError, UsageError
+from airflow_batchkit.engine.exceptions import (
+    SupersededError,
+    TargetHeldError,
+    TransientError,
+    UsageError,
+)
+from airflow_batchkit.engine.failpoints import probing
 from airflow_batchkit.engine.owner import LEASE_SECONDS
 from tests.support.object_storage import Place, leg, make_place
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow_batchkit.connectors.object_storage.store import ObjectStore
 
 OWNER = "_batchkit/owner.json"
+REST = '"generation":"0a0a0a0a","lease_until":4e9'
 
 
 @pytest.fixture
@@ -105,6 +114,25 @@ def test_lease_is_renewed_only_when_it_is_due(
     assert record(place)["lease_until"] == pytest.approx(now + 660 + LEASE_SECONDS, abs=1)
 
 
+@pytest.mark.fault("clock", at="file")
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+def test_a_jump_of_the_clock_takes_no_output_away(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    """The leg that owns it goes on to own it: what decides is the record, not what time it is."""
+    ownership = owned(store, "1")
+    now = store.now()
+    monkeypatch.setattr(store, "now", lambda: now + jump)
+    ownership.renew_if_due()
+    ownership.confirm()
+    with pytest.raises(TargetHeldError):
+        owned(store, "2", run="run-2", generation="0b0b0b0b")
+    monkeypatch.setattr(store, "now", lambda: now)
+    ownership.renew_if_due()
+    ownership.confirm()
+    ownership.release()
+
+
 def test_untidy_generations_ride_along_until_they_are_removed(store: ObjectStore, place: Place) -> None:
     """What has to be removed is written down before it is needed, and forgotten once it is gone."""
     ownership = owned(store, "1")
@@ -135,3 +163,60 @@ def test_damaged_record_is_told(store: ObjectStore) -> None:
     store.put(OWNER, b"{")
     with pytest.raises(UsageError, match="is no owner record"):
         owned(store, "1")
+
+
+def rivals(store: ObjectStore, *, times: int) -> Callable[[str, Literal["before", "after"]], None]:
+    """Make a probe: just before each of so many claims, another leg of the run is quicker."""
+    quicker: list[str] = []
+
+    def claim_first(name: str, when: Literal["before", "after"]) -> None:
+        if (name, when) == ("sink.claim", "before") and len(quicker) < times:
+            quicker.append(name)
+            store.put(OWNER, f'{{"job":"job","run":"run-1","token":"{len(quicker)}",{REST}}}'.encode())
+
+    return claim_first
+
+
+def test_who_comes_second_looks_again(store: ObjectStore, place: Place) -> None:
+    """A claim that another leg was quicker with is decided anew, by what lies there now."""
+    with probing(rivals(store, times=2)):
+        owned(store, "9")
+    assert record(place)["token"] == "9" * 16
+
+
+def test_who_always_comes_second_gives_up_for_now(store: ObjectStore, place: Place) -> None:
+    """Several legs that want an output at once do not keep each other busy for ever."""
+    with probing(rivals(store, times=100)), pytest.raises(TransientError, match="several legs want it"):
+        owned(store, "9")
+    assert record(place)["token"] != "9" * 16
+
+
+def test_the_target_is_named_as_the_user_wrote_it(store: ObjectStore, place: Place) -> None:
+    """Messages name the location, without a slash at its end."""
+    first = owned(store, "1")
+    owned(store, "2")
+    with pytest.raises(SupersededError, match=rf"^{place.url} is owned by leg 2+ of run run-1; this leg "):
+        first.confirm()
+    with pytest.raises(SupersededError, match=rf"^{place.url} is not owned by this leg \(1+\)"):
+        first.confirm()
+
+
+def test_what_is_given_up_stays_given_up(store: ObjectStore, place: Place) -> None:
+    """After its release a leg neither renews nor releases what another may have by then."""
+    ownership = owned(store, "1")
+    ownership.release()
+    with pytest.raises(SupersededError, match="is not owned by this leg"):
+        ownership.renew_if_due(for_seconds=600)
+    assert record(place)["released"]
+    owned(store, "2", run="run-2")
+    ownership.release()
+    assert not record(place)["released"]
+
+
+def test_a_record_of_our_own_that_we_do_not_know_is_ours(store: ObjectStore, place: Place) -> None:
+    """Where an answer that did not reach us as it was hid what our own write made, the leg goes on."""
+    ownership = owned(store, "1")
+    store.put(OWNER, json.dumps(record(place)).encode() + b" ")
+    ownership.confirm()
+    ownership.confirm()
+    assert record(place)["token"] == "1" * 16

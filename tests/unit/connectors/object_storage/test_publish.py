@@ -184,3 +184,45 @@ def test_older_leg_that_published_late_is_not_doubled(sink: OpenSink, place: Pla
     claimed.release()
     assert place.ids() == ["1", "again 2 and 3"]
     assert place.names() == names(1, 2)
+
+
+@pytest.mark.fault("zombie", at="file")
+@pytest.mark.usefixtures("sink")
+def test_leg_that_froze_when_it_had_claimed_says_who_took_over(place: Place) -> None:
+    """Another leg has published since, and all staging is gone: that is no reason to restart the run."""
+    frozen, newer = place.sink(), place.sink()
+    taken: list[str] = []
+
+    def take_over(name: str, when: Literal["before", "after"]) -> None:
+        if (name, when) == ("sink.claim", "after") and not taken:
+            taken.append(name)
+            newer.start(leg("3", inherited=inherited("1", after_batch(3))))
+            newer.publish(publication(3))
+
+    with (
+        probing(take_over),
+        pytest.raises(SupersededError, match=f"owned by leg {'3' * 16} of run run-1"),
+    ):
+        frozen.start(leg("2", inherited=inherited("1", after_batch(3))))
+    assert place.names() == names(1, 2, 3)
+
+
+@pytest.mark.fault("zombie", at="file")
+@pytest.mark.usefixtures("sink")
+def test_leg_that_froze_before_it_claimed_finds_the_output_that_another_leg_published(place: Place) -> None:
+    """All staging is gone because the run is complete: this leg has nothing to do, and nothing to restart."""
+    frozen, newer = place.sink(), place.sink()
+    taken: list[str] = []
+
+    def publish(name: str, when: Literal["before", "after"]) -> None:
+        if (name, when) == ("sink.claim", "before") and not taken:
+            taken.append(name)
+            newer.start(leg("3", inherited=inherited("1", after_batch(3))))
+            newer.publish(publication(3))
+            newer.release()
+
+    with probing(publish):
+        frozen.start(leg("2", inherited=inherited("1", after_batch(3))))
+    frozen.publish(publication(3))
+    assert place.names() == names(1, 2, 3)
+    assert place.ids() == ["1", "2", "3"]

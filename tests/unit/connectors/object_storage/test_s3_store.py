@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -148,6 +149,7 @@ def test_missing_bucket_is_found_when_opened(place: Place) -> None:
         replace(place, url="s3://no-such-bucket/out").store().check()
 
 
+@pytest.mark.fault("server-error", at="s3")
 def test_error_inside_a_good_answer_is_an_error(place: Place) -> None:
     """A copy that answers 200 with an error in the body has failed (S3 does that)."""
 
@@ -160,6 +162,7 @@ def test_error_inside_a_good_answer_is_an_error(place: Place) -> None:
             store.copy("staged", "final")
 
 
+@pytest.mark.fault("answer-lost", at="s3")
 def test_lost_answer_of_a_first_write_is_not_a_conflict(place: Place) -> None:
     """A conditional write that was applied while its answer got lost succeeds when it is tried again."""
     with broken(place, first("PUT", "apply and reset")) as store:
@@ -169,6 +172,7 @@ def test_lost_answer_of_a_first_write_is_not_a_conflict(place: Place) -> None:
         assert put_if(store, b"mine again", etag)
 
 
+@pytest.mark.fault("answer-lost", at="s3")
 def test_lost_answer_of_a_replacement_is_not_a_conflict(place: Place) -> None:
     """The same holds where the condition is an etag, which the first try has changed."""
     etag = put_if(place.store(), b"old")
@@ -187,6 +191,7 @@ def test_somebody_elses_write_is_a_conflict(place: Place) -> None:
         put_if(place.store(), b"mine")
 
 
+@pytest.mark.fault("credentials", at="s3")
 @pytest.mark.parametrize("times", [1, 2])
 def test_expired_credentials_make_a_new_client_once(place: Place, times: int) -> None:
     """An expired token is answered with a new client; when that has none either, the run comes back later."""
@@ -268,6 +273,20 @@ def test_time_is_the_stores(place: Place) -> None:
         with pytest.raises(MissingObjectError):
             store.head("x")
         assert store.now() > 2_000_000_000
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+def test_a_jump_of_this_machines_clock_is_none_of_the_stores(
+    place: Place, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    """Between two answers of the store, too, its time goes on as time does."""
+    store = place.store()
+    store.put("x", b"")
+    real = time.time
+    monkeypatch.setattr(
+        "airflow_batchkit.connectors.object_storage.s3_calls.time.time", lambda: real() + jump
+    )
+    assert abs(store.now() - real()) < 5
 
 
 def test_more_than_one_page(place: Place) -> None:

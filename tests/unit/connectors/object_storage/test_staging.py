@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from typing_extensions import override
 
+from airflow_batchkit.connectors import patience
+from airflow_batchkit.connectors.object_storage.file_store import FileStore
 from airflow_batchkit.connectors.object_storage.staging import Staging
+from airflow_batchkit.connectors.object_storage.store import Head
 from airflow_batchkit.engine.checkpoint import Frontier, PartitionProgress
-from airflow_batchkit.engine.exceptions import PermanentError
+from airflow_batchkit.engine.exceptions import PermanentError, TransientError
 from airflow_batchkit.engine.sink import BatchKey, Inherited
 from tests.support.object_storage import FINISHED, Place, after_batch, inherited, leg, make_place
 
@@ -156,3 +161,65 @@ def test_staged_object_that_changed_is_refused(store: ObjectStore, damage: str) 
     store.put(key, b"xx", metadata=metadata if damage == "other size" else {})
     with pytest.raises(PermanentError, match=r"bytes, but 5|lost its metadata"):
         staging.size(key)
+
+
+@pytest.mark.parametrize("wrong_answers", [0, 1, 2])
+def test_staged_object_is_known_by_its_own_name(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch, wrong_answers: int
+) -> None:
+    """An answer about another object is noticed and asked for again; the second such answer is refused."""
+    staging = started(store, "1")
+    put(staging, 5)
+    key = staging.key(BatchKey(partition=0, number=5))
+    right = store.head(key)
+    assert right.metadata == {
+        "name": f"{'1' * 16}/part-00000-0000005.ndjson",
+        "records": "1",
+        "bytes": "5",
+        "sha256": "s",
+    }
+    another = replace(right, metadata={**right.metadata, "name": f"{'1' * 16}/part-00000-0000004.ndjson"})
+    answers = [*[another] * wrong_answers, right]
+    monkeypatch.setattr(store, "head", lambda _: answers.pop(0))
+    if wrong_answers == 2:
+        with pytest.raises(PermanentError, match="lost its metadata"):
+            staging.size(key)
+    else:
+        assert staging.size(key).records == 1
+
+
+def test_a_link_of_another_leg_is_not_followed(
+    store: ObjectStore, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came for one leg's link and is about another's, or no link at all, is asked for again."""
+    monkeypatch.setattr(patience, "_FIRST_WAIT", 0.001)
+    started(store, "1")
+    second = started(store, "2", inherited("1", FINISHED))
+    third = started(store, "3", inherited("2", FINISHED))
+    link = f"_batchkit/run-1/{'2' * 16}/leg.json"
+    for content in (place.content(f"_batchkit/run-1/{'1' * 16}/leg.json"), b"{}", b"<html>"):
+        store.put(link, content)
+        with pytest.raises(TransientError, match="not about this leg"):
+            third.chain(FINISHED)
+    second.start(other_runs=True)
+    assert third.chain(FINISHED)[1]
+
+
+def test_an_answer_about_another_object_is_asked_for_twice(store: ObjectStore) -> None:
+    """What a staged object holds is believed only where its metadata names it."""
+    staging = started(store, "1")
+    put(staging, 1, 2)
+    first, second = (staging.key(BatchKey(partition=0, number=number)) for number in (1, 2))
+    heads = {first: iter([store.head(second), store.head(first)]), second: iter([store.head(first)] * 2)}
+
+    class Confused(FileStore):
+        @override
+        def head(self, key: str) -> Head:
+            return next(heads[key])
+
+    confused = Staging(
+        Confused(store.location), leg("1"), root="", stem="part", extension=".ndjson", component="sink"
+    )
+    assert confused.size(first).nbytes == 1
+    with pytest.raises(PermanentError, match="has lost its metadata"):
+        confused.size(second)

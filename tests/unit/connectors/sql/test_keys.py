@@ -11,9 +11,10 @@ import msgspec
 import pytest
 from hypothesis import given, strategies as st
 
+from airflow_batchkit.connectors.encoding import UnreadableText
 from airflow_batchkit.connectors.sql.keys import check_order, from_cursor, identity, to_cursor
 from airflow_batchkit.connectors.sql.keyset import KeyColumn
-from airflow_batchkit.engine.exceptions import OrderError, PermanentError
+from airflow_batchkit.engine.exceptions import OrderError, PermanentError, RecordError
 
 VALUES = st.one_of(
     st.none(),
@@ -65,11 +66,20 @@ def test_foreign_values_are_no_cursor(value: Any) -> None:
         (("7", "b"), '["7","b"]'),
         (("a,b", "c"), '["a,b","c"]'),
         (("a", "b,c"), '["a","b,c"]'),
+        ((math.inf,), "inf"),
+        ((-math.inf,), "-inf"),
+        ((7, math.inf), '[7,{"float":"inf"}]'),
     ],
 )
 def test_identity_is_readable_and_unambiguous(key: tuple[Any, ...], text: str) -> None:
     """A single key is its value; keys of several columns can be told apart whatever they hold."""
     assert identity(key) == text
+
+
+def test_a_key_that_cannot_be_read_has_no_identity() -> None:
+    """Text that is not UTF-8 names no record."""
+    with pytest.raises(RecordError, match="not UTF-8"):
+        identity((7, UnreadableText(b"\xff")))
 
 
 UP = (False,)

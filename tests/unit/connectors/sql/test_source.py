@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import logging
 import sqlite3
+import traceback
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ from airflow_batchkit.connectors.sql import SqlSource
 from airflow_batchkit.engine.exceptions import OrderError, PermanentError, TransientError, UsageError
 from airflow_batchkit.engine.policies import Timeouts
 from airflow_batchkit.engine.source import OpenContext
-from airflow_batchkit.engine.types import Sizing
+from airflow_batchkit.engine.types import Record, Sizing, UnreadableRecord
 from airflow_batchkit.testing.doubles import FakeConnections
 
 if TYPE_CHECKING:
@@ -49,9 +51,12 @@ class Shop:
         opened = source.open(self.context(**changes))
         return [record.id for page in opened.read(0, None, SIZING) for record in page.records]
 
-    def bodies(self, source: SqlSource) -> list[bytes]:
+    def records(self, source: SqlSource) -> list[Record]:
         opened = source.open(self.context())
-        return [bytes(record.body) for page in opened.read(0, None, SIZING) for record in page.records]
+        return [record for page in opened.read(0, None, SIZING) for record in page.records]
+
+    def bodies(self, source: SqlSource) -> list[bytes]:
+        return [bytes(record.body) for record in self.records(source)]
 
 
 @pytest.fixture
@@ -204,22 +209,75 @@ def test_missing_index_is_said(shop: Shop, caplog: pytest.LogCaptureFixture) -> 
     shop.run("CREATE TABLE log (id INTEGER PRIMARY KEY, at TEXT NOT NULL)")
     with caplog.at_level(logging.WARNING, logger="airflow_batchkit"):
         SqlSource(conn_id="shop", table="log", key=("at", "id")).open(shop.context())
-    assert 'no index of table log serves ORDER BY "at", "id"' in caplog.text
+    assert 'no index of table log serves ORDER BY "log"."at", "log"."id"' in caplog.text
 
 
-def test_row_that_json_cannot_hold_names_itself(shop: Shop) -> None:
-    """An infinity fails the run with the row's key and the way out, not with its content."""
-    shop.run("INSERT INTO orders VALUES (4, 'wed', 9e999)")
-    with pytest.raises(PermanentError, match=r"row 4 of table 'orders' field 'amount' holds .*where="):
-        shop.ids(ORDERS)
+def test_row_that_json_cannot_hold_is_given_up_alone(shop: Shop) -> None:
+    """An infinity costs its row alone, of which the rest is kept; the rows around it are read."""
+    shop.run("INSERT INTO orders VALUES (4, 'wed', 9e999), (5, 'thu', 1)")
+    found = shop.records(ORDERS)
+    assert [record.id for record in found] == ["1", "2", "3", "4", "5"]
+    unreadable = found[3]
+    assert isinstance(unreadable, UnreadableRecord)
+    assert "field 'amount' holds NaN or an infinity" in unreadable.message
+    assert "where=" in unreadable.message
+    assert msgspec.json.decode(unreadable.body) == {
+        "readable": {"id": 4, "day": "wed"},
+        "unreadable": {"amount": {"python": "inf"}},
+    }
+    assert [type(record) for record in found].count(Record) == 4
 
 
-def test_undecodable_text_fails_without_showing_it(shop: Shop) -> None:
-    """Text that is not UTF-8 fails the run with its column; the row's content is not shown."""
-    shop.run("INSERT INTO orders VALUES (4, 'wed', CAST(X'736563726574FF' AS TEXT))")
-    with pytest.raises(PermanentError, match="column 'amount' holds text that is not UTF-8") as caught:
-        shop.ids(ORDERS)
-    assert "secret" not in str(caught.value)
+def test_undecodable_text_is_given_up_with_all_its_bytes(shop: Shop) -> None:
+    """Text that is not UTF-8 costs its row alone; its bytes are kept, and no message shows them."""
+    shop.run("INSERT INTO orders VALUES (4, 'wed', CAST(X'736563726574FF' AS TEXT)), (5, 'thü', 'ok')")
+    found = shop.records(ORDERS)
+    assert bytes(found[4].body) == '{"id":5,"day":"thü","amount":"ok"}'.encode()
+    unreadable = found[3]
+    assert isinstance(unreadable, UnreadableRecord)
+    assert "field 'amount' holds text that is not UTF-8" in unreadable.message
+    assert "secret" not in unreadable.message
+    kept = msgspec.json.decode(unreadable.body)
+    assert kept["readable"] == {"id": 4, "day": "wed"}
+    assert base64.b64decode(kept["unreadable"]["amount"]["base64"]) == b"secret\xff"
+
+
+def test_pages_of_unreadable_rows_are_resumed_like_others(shop: Shop) -> None:
+    """The cursor after an unreadable row goes on behind it, and every page is read once."""
+    shop.run(
+        "CREATE TABLE texts (id INTEGER PRIMARY KEY, text TEXT)",
+        "INSERT INTO texts WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 50) "
+        "SELECT i, iif(i % 7 = 0, CAST(X'FF' AS TEXT), 'fine') FROM n",
+    )
+    opened = SqlSource(conn_id="shop", table="texts").open(shop.context())
+    small = dataclasses.replace(SIZING, page_records=4)
+    seen: list[Record] = []
+    after = None
+    while page := next(iter(opened.read(0, after, small)), None):
+        assert page.cursor_at is not None
+        seen += page.records[:3]
+        after = msgspec.json.decode(msgspec.json.encode(page.cursor_at(min(3, len(page.records)) - 1)))
+    assert [record.id for record in seen] == [str(number) for number in range(1, 51)]
+    assert [record.id for record in seen if isinstance(record, UnreadableRecord)] == [
+        str(number) for number in range(7, 51, 7)
+    ]
+
+
+def test_a_key_that_cannot_be_read_fails_the_run(shop: Shop) -> None:
+    """Nobody could say which row was given up: the message names the table, and the key before it."""
+    shop.run(
+        "CREATE TABLE codes (code TEXT PRIMARY KEY NOT NULL, v)",
+        "INSERT INTO codes VALUES ('a', 1), (CAST(X'736563726574FF' AS TEXT), 2)",
+    )
+    codes = SqlSource(conn_id="shop", table="codes")
+    for source in (codes, dataclasses.replace(codes, columns=("v",))):
+        with pytest.raises(
+            PermanentError, match="the row after a of table 'codes' cannot be named: its key is text"
+        ) as caught:
+            shop.ids(source)
+        assert "secret" not in "".join(traceback.format_exception(caught.value))
+    with pytest.raises(PermanentError, match="the first row of table 'codes'"):
+        shop.ids(dataclasses.replace(codes, where="v = 2"))
 
 
 def test_closed_source_reads_no_more(shop: Shop) -> None:

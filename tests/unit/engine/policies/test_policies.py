@@ -12,7 +12,9 @@ import pytest
 from airflow_batchkit.engine import policies
 from airflow_batchkit.engine.exceptions import UsageError
 from airflow_batchkit.engine.policies import BatchPolicy, BatchRetry, ErrorBudget, RateLimit, Timeouts
+from airflow_batchkit.engine.policies.budget import ERROR_CLASSES, Spent
 from airflow_batchkit.engine.values import Value
+from tests.support import error_tables
 
 SECOND = timedelta(seconds=1)
 
@@ -42,7 +44,16 @@ def test_every_policy_has_defaults_and_is_a_value(name: str) -> None:
         (ErrorBudget, {"max_fraction": 0.0}, "max_fraction=0.0"),
         (ErrorBudget, {"max_fraction": 1.01}, "max_fraction=1.01"),
         (ErrorBudget, {"max_fraction": float("nan")}, "max_fraction=nan"),
+        (ErrorBudget, {"max_dead_letters": "10"}, "max_dead_letters='10'"),
         (ErrorBudget, {"max_fraction": 0.1, "min_sample": 0}, "min_sample=0"),
+        (ErrorBudget, {"min_sample": 1.5}, "min_sample=1.5"),
+        (ErrorBudget, {"max_per_class": {"record": -1}}, "max_per_class={'record': -1}"),
+        (ErrorBudget, {"max_per_class": {"record": True}}, "max_per_class={'record': True}"),
+        (
+            ErrorBudget,
+            {"max_per_class": {"record": 1, "KeyError": 1}},
+            "no error class 'KeyError', only record, size, usage, permanent, transient, pushback",
+        ),
         (BatchRetry, {"max_tries": 0}, "max_tries=0"),
         (BatchRetry, {"first_wait": timedelta(0)}, "first_wait=0:00:00"),
         (BatchRetry, {"first_wait": 2 * SECOND, "max_wait": SECOND}, "first_wait=0:00:02"),
@@ -122,10 +133,110 @@ def test_when_an_error_budget_is_exceeded(
     budget: dict[str, Any], dead_lettered: int, read: int, words: str | None
 ) -> None:
     """Count and fraction, at and beside their edges, and what is said."""
-    said = ErrorBudget(**budget).exceeded(dead_lettered=dead_lettered, read=read)
+    said = ErrorBudget(**budget).exceeded(Spent(dead_lettered=dead_lettered, read=read))
 
     assert (said is None) == (words is None)
     assert words is None or (said is not None and words in said)
+
+
+@pytest.mark.parametrize(
+    ("budget", "classes", "words"),
+    [
+        pytest.param({"max_per_class": {"record": 5}}, {"record": 5}, None, id="five of five"),
+        pytest.param(
+            {"max_per_class": {"record": 5}},
+            {"record": 6},
+            "6 dead letters of class record, 5 allowed (max_per_class)",
+            id="the sixth fails",
+        ),
+        pytest.param(
+            {"max_per_class": {"record": 5, "size": 0}},
+            {"record": 1, "size": 1},
+            "1 dead letters of class size, 0 allowed (max_per_class)",
+            id="one class may have none",
+        ),
+        pytest.param(
+            {"max_per_class": {"record": 5}},
+            {"record": 3, "permanent": 2},
+            "2 dead letters of other classes, 0 allowed (max_per_class)",
+            id="what is not named has no room of its own",
+        ),
+        pytest.param(
+            {"max_per_class": {"size": 0}, "max_dead_letters": 4},
+            {"record": 4},
+            None,
+            id="what is not named has the whole budget",
+        ),
+        pytest.param(
+            {"max_per_class": {"record": 5}, "max_dead_letters": 7},
+            {"record": 5, "permanent": 3},
+            "8 dead letters, 7 allowed (max_dead_letters)",
+            id="and all of them together too",
+        ),
+        pytest.param(
+            {"max_per_class": {"size": 1}, "max_fraction": 0.5},
+            {"record": 50},
+            None,
+            id="beside a fraction",
+        ),
+        pytest.param(
+            {"max_per_class": {"size": 1}, "max_fraction": 0.5, "min_sample": 1},
+            {"record": 51},
+            "51 of 100 records (51.00%), 50.00% allowed (max_fraction)",
+            id="the fraction of all of them",
+        ),
+        pytest.param(
+            {"max_per_class": {}}, {"record": 1}, "1 dead letters, 0 allowed", id="an empty mapping"
+        ),
+    ],
+)
+def test_when_a_budget_by_class_is_exceeded(
+    budget: dict[str, Any], classes: dict[str, int], words: str | None
+) -> None:
+    """Each class has its own limit, besides those of all of them together."""
+    spent = Spent(dead_lettered=sum(classes.values()), read=100, classes=classes)
+
+    said = ErrorBudget(**budget).exceeded(spent)
+
+    assert (said is None) == (words is None)
+    assert words is None or (said is not None and words in said)
+
+
+@pytest.mark.parametrize(
+    ("budget", "classes", "used"),
+    [
+        ({}, {}, 0.0),
+        ({"max_dead_letters": 10}, {"record": 4}, 0.4),
+        ({"max_dead_letters": 0}, {}, 0.0),
+        ({"max_fraction": 0.5, "min_sample": 100}, {"record": 20}, 0.4),
+        ({"max_fraction": 0.5, "min_sample": 101}, {"record": 20}, 0.0),
+        (
+            {"max_dead_letters": 100, "max_per_class": {"size": 4, "record": 80}},
+            {"size": 3, "record": 1},
+            0.75,
+        ),
+    ],
+)
+def test_how_much_of_a_budget_is_used(budget: dict[str, Any], classes: dict[str, int], used: float) -> None:
+    """The limit that is nearest to be exceeded decides."""
+    spent = Spent(dead_lettered=sum(classes.values()), read=100, classes=classes)
+
+    assert ErrorBudget(**budget).used(spent) == pytest.approx(used)
+
+
+def test_a_budget_by_class_is_a_value_like_any_other() -> None:
+    """It can be a key, says what it holds, and is told to the UI as plain JSON."""
+    budget = ErrorBudget(max_per_class={"record": 100, "size": 0})
+
+    assert hash(budget) == hash(ErrorBudget(max_per_class={"record": 100, "size": 0}))
+    assert budget != ErrorBudget(max_per_class={"record": 100})
+    assert budget.serialize()["max_per_class"] == {"record": 100, "size": 0}
+    assert "max_per_class={'record': 100, 'size': 0}" in repr(budget)
+
+
+def test_the_classes_of_a_budget_are_those_of_the_error_tables() -> None:
+    """What docs/errors.md names can be limited, and nothing else."""
+    assert set(ERROR_CLASSES) == set(error_tables.CLASSES.values())
 
 
 @pytest.mark.parametrize(
@@ -135,6 +246,11 @@ def test_when_an_error_budget_is_exceeded(
         (ErrorBudget(max_dead_letters=0), False),
         (ErrorBudget(max_dead_letters=1), True),
         (ErrorBudget(max_fraction=0.1), True),
+        (ErrorBudget(max_per_class={"record": 1, "size": 0}), True),
+        (ErrorBudget(max_per_class={"size": 0}), False),
+        (ErrorBudget(max_per_class={}), False),
+        (ErrorBudget(max_dead_letters=0, max_per_class={"record": 1}), False),
+        (ErrorBudget(max_dead_letters=0, max_fraction=0.1), True),
     ],
 )
 def test_whether_a_budget_allows_any(budget: ErrorBudget, *, allows: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from airflow_batchkit.connectors.object_storage import LetterFilter
+from airflow_batchkit.connectors.letters import LetterFilter
 from airflow_batchkit.engine.dead_letters import DeadLetter
 from airflow_batchkit.engine.exceptions import UsageError
 
@@ -56,12 +56,20 @@ def test_a_letter_is_not_replayed_for_ever(replays: int, *, meant: bool) -> None
     assert LetterFilter().matches(letter)
 
 
+def test_what_the_source_could_not_read_is_not_replayed() -> None:
+    """It can be looked at and purged; a replay has no record of it to hand to the transform."""
+    letter = msgspec.structs.replace(LETTER, stage="source")
+
+    assert LetterFilter(stages=["source"]).matches(letter)
+    assert not LetterFilter().replayable(letter)
+
+
 @pytest.mark.parametrize(
     "settings",
     [
         {"ids": "17"},
         {"error_types": "KeyError"},
-        {"stages": ["source"]},
+        {"stages": ["somewhere"]},
         {"max_replays": 0},
         {"since": "yesterday"},
     ],

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from airflow_batchkit.connectors.object_storage.patience import in_order, patiently, some_at_once
+from airflow_batchkit.connectors.patience import in_order, patiently, some_at_once
 from airflow_batchkit.engine.exceptions import PermanentError, PushbackError, TransientError
 
 

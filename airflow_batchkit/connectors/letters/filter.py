@@ -15,7 +15,7 @@ from airflow_batchkit.engine.values import Value
 if TYPE_CHECKING:
     from airflow_batchkit.engine.dead_letters import DeadLetter
 
-_STAGES = ("transform", "sink")
+_STAGES = ("source", "transform", "sink")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -24,7 +24,7 @@ class LetterFilter(Value):
 
     :param error_types: exception classes or the server's error types, as the letters name them. Default: any.
     :param error_classes: ``record``, ``permanent``, … Default: any.
-    :param stages: ``transform``, ``sink``. Default: both.
+    :param stages: ``source``, ``transform``, ``sink``. Default: all.
     :param ids: ids of records. Default: any.
     :param since: given up last at this time or later; ISO 8601, UTC if no zone is given. Default: any time.
     :param until: given up last before this time. Default: any time.
@@ -59,7 +59,7 @@ class LetterFilter(Value):
                 raise UsageError(f"LetterFilter({name}={getattr(self, name)!r}): must be a list of texts")
         unknown = [stage for stage in self.stages if stage not in _STAGES]
         if unknown:
-            raise UsageError(f"LetterFilter(stages={unknown!r}): must be 'transform' or 'sink'")
+            raise UsageError(f"LetterFilter(stages={unknown!r}): must be of {', '.join(_STAGES)}")
         if self.max_replays < 1:
             raise UsageError(f"LetterFilter(max_replays={self.max_replays}): must be 1 or more")
         for name in ("since", "until"):
@@ -78,8 +78,11 @@ class LetterFilter(Value):
         )
 
     def replayable(self, letter: DeadLetter) -> bool:
-        """Whether a letter is meant, and may be replayed once more."""
-        return letter.replays < self.max_replays and self.matches(letter)
+        """Whether a letter is meant, and may be replayed once more.
+
+        What the source could not read is no record yet: it has to be mended there, and exported again.
+        """
+        return letter.stage != "source" and letter.replays < self.max_replays and self.matches(letter)
 
 
 def _instant(name: str, text: str | None) -> float | None:

@@ -11,13 +11,9 @@ import pytest
 
 from airflow_batchkit.connectors.callable import CallableSink
 from airflow_batchkit.connectors.iterable import IterableSource
-from airflow_batchkit.connectors.object_storage import (
-    DeadLetters,
-    DeadLetterSource,
-    LetterFilter,
-    ObjectStorageSink,
-)
-from airflow_batchkit.connectors.object_storage.replay import replay_of
+from airflow_batchkit.connectors.letters import DeadLetterSource, LetterFilter
+from airflow_batchkit.connectors.letters.replay import replay_of
+from airflow_batchkit.connectors.object_storage import DeadLetters, ObjectStorageSink
 from airflow_batchkit.engine.exceptions import RecordError, TargetHeldError, TransientError, UsageError
 from airflow_batchkit.engine.failpoints import probing
 from airflow_batchkit.engine.job import Job, RunIdentity
@@ -57,9 +53,9 @@ def replay(world: World, only: LetterFilter | None = None, **changes: Any) -> Jo
     """Make a replay of the world's letters."""
     place = DeadLetters(f"{world.place.url}/letters")
     sink = changes.pop("sink", ObjectStorageSink(url=f"{world.place.url}/data"))
-    source = DeadLetterSource(url=place.url, only=only or LetterFilter())
+    source = DeadLetterSource(place, only=only or LetterFilter())
     job = Job(name="dag.replay", source=source, sink=sink, transform=changes.pop("transform", fixed))
-    return dataclasses.replace(replay_of(job, place, source=source), **changes)
+    return dataclasses.replace(replay_of(job, source), **changes)
 
 
 def test_a_second_replay_finds_nothing_to_do(world: World) -> None:
@@ -189,9 +185,7 @@ def test_a_receiver_sees_the_keys_of_the_first_time(world: World) -> None:
     first = next(call for call in seen if call[0] == "3")
     seen.clear()
 
-    again = replay_of(
-        dataclasses.replace(job, name="dag.replay"), letters, source=DeadLetterSource(url=letters.url)
-    )
+    again = replay_of(dataclasses.replace(job, name="dag.replay"), DeadLetterSource(letters))
     report = run(world, again, "run-2")
 
     assert seen == [first]

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from airflow_batchkit.connectors.object_storage import DeadLetterSource, LetterFilter, ObjectStorageSink
-from airflow_batchkit.connectors.object_storage.letters_files import Line
-from airflow_batchkit.connectors.object_storage.letters_source import replayed_record
+from airflow_batchkit.connectors.letters import DeadLetterSource, LetterFilter
+from airflow_batchkit.connectors.letters.place import Line
+from airflow_batchkit.connectors.letters.source import replayed_record
+from airflow_batchkit.connectors.object_storage import DeadLetters, ObjectStorageSink
 from airflow_batchkit.engine.dead_letters import DeadLetter, ReplayedRecord, envelope
 from airflow_batchkit.engine.exceptions import CannotResumeError, PermanentError, UsageError
 from airflow_batchkit.engine.sink import BatchKey, Leg
@@ -37,7 +38,7 @@ def world(tmp_path: Path) -> World:
 
 def pages(world: World, after: Any = None, **settings: Any) -> list[Page]:
     """Read the letters."""
-    source = DeadLetterSource(url=f"{world.place.url}/letters", **settings)
+    source = DeadLetterSource(DeadLetters(f"{world.place.url}/letters"), **settings)
     opened = source.open(world.place.context)
     try:
         return list(opened.read(0, after, SMALL))
@@ -68,7 +69,7 @@ def test_a_record_comes_back_with_all_that_it_was() -> None:
     rejection = Rejection(record=record, stage="sink", error_class="record", error_type="E", message="m")
     line = msgspec.json.encode(envelope(rejection, leg=leg, key=BatchKey(partition=0, number=1)))
 
-    found = replayed_record(Line(0, 1, line, msgspec.json.decode(line, type=DeadLetter)))
+    found = replayed_record(Line({}, line, msgspec.json.decode(line, type=DeadLetter)))
 
     assert (found.id, found.body, found.routing, found.index, found.version) == (
         record.id,
@@ -136,7 +137,7 @@ def test_letters_of_an_older_generation_are_stale(world: World) -> None:
 def test_the_folder_of_one_run_is_not_the_place(world: World) -> None:
     """The place that the report names is refused with what to give instead."""
     with pytest.raises(UsageError, match="two folders above it"):
-        DeadLetterSource(url=f"{world.place.url}/{SET}").open(world.place.context)
+        DeadLetterSource(DeadLetters(f"{world.place.url}/{SET}")).open(world.place.context)
 
 
 def test_a_damaged_line_is_named_and_not_quoted(world: World) -> None:

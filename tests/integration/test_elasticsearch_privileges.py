@@ -5,25 +5,32 @@ The keys have no privilege on the cluster. The server speaks https and asks who 
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import logging
 import secrets
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from typing_extensions import override
 
-from airflow_batchkit.connectors.elasticsearch import ElasticsearchSource
+from airflow_batchkit.connectors.elasticsearch import ElasticsearchDeadLetters, ElasticsearchSource
 from airflow_batchkit.connectors.object_storage import ObjectStorageSink
+from airflow_batchkit.engine.dead_letters import DeadLetter, envelope
 from airflow_batchkit.engine.exceptions import UsageError
 from airflow_batchkit.engine.job import Job, RunIdentity
 from airflow_batchkit.engine.listener import Listener
 from airflow_batchkit.engine.pipeline import Pipeline
-from airflow_batchkit.engine.policies import BatchPolicy, RateLimit
+from airflow_batchkit.engine.policies import BatchPolicy, RateLimit, Timeouts
+from airflow_batchkit.engine.sink import BatchKey, Leg
+from airflow_batchkit.engine.source import OpenContext
+from airflow_batchkit.engine.types import Record, Rejection
 from airflow_batchkit.testing.doubles import MemoryStore
 from tests.support.connections import ServerConnections
 from tests.support.copying import Copying, last_line
@@ -36,6 +43,7 @@ from tests.support.elasticsearch_reading import (
     read_all,
     read_partition,
 )
+from tests.support.object_storage import leg, publication
 
 if TYPE_CHECKING:
     from airflow_batchkit.engine.checkpoint import Checkpoint
@@ -312,3 +320,42 @@ def copy(orders: Orders, key: Key, folder: Path, index: str = "") -> Any:
     }
     source = f"elasticsearch+{orders.server.url}/{index or orders.index}"
     return Copying(folder, environment)(source, f"file://{folder}/out")
+
+
+LETTERS = ("create_index", "create_doc", "index", "delete", "read", "view_index_metadata", "maintenance")
+
+
+@pytest.mark.parametrize("missing", [None, *LETTERS[3:]])
+def test_the_privileges_for_dead_letters_suffice(orders: Orders, missing: str | None) -> None:
+    """The documented privileges are enough to keep letters and to settle them; without one, it is named."""
+    index = f"{orders.index}-letters"
+    key = orders.key(*(privilege for privilege in LETTERS if privilege != missing), name=index)
+    connections = ServerConnections(
+        elasticsearch={**dataclasses.asdict(trusted(orders.server, api_key=key.encoded))}
+    )
+    context = OpenContext(connections=connections, timeouts=Timeouts(), now=datetime(2026, 1, 1, tzinfo=UTC))
+
+    def keep() -> int:
+        with closing(ElasticsearchDeadLetters(index=index).open(context)) as place:
+            first = leg("a")
+            place.start(first)
+            place.put(BatchKey(partition=0, number=1), [letter(first)])
+            return int(place.settle(publication(0, dead_lettered=1))["count"])
+
+    try:
+        if missing is None:
+            assert keep() == 1
+        else:
+            with pytest.raises(UsageError, match="403") as caught:
+                keep()
+            assert index in str(caught.value)
+    finally:
+        orders.server.request("DELETE", f"/{index}?ignore_unavailable=true")
+
+
+def letter(first: Leg) -> DeadLetter:
+    """Make a letter."""
+    rejection = Rejection(
+        record=Record("1", b"{}"), stage="sink", error_class="record", error_type="E", message="m"
+    )
+    return envelope(rejection, leg=first, key=BatchKey(partition=0, number=1))

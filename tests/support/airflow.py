@@ -35,9 +35,11 @@ def settings(home: Path, dags: Path) -> dict[str, str]:
 
 def prepare_environment() -> None:
     """Give this process an Airflow home of its own; must come before the first ``import airflow``."""
-    if _OWN_HOME in os.environ:
+    # Each process of a parallel run has a database of its own; what a test starts shares that of its test.
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if os.environ.get(_OWN_HOME, "").endswith(f"-{worker}"):
         return
-    home = Path(tempfile.mkdtemp(prefix="batchkit-airflow-"))
+    home = Path(tempfile.mkdtemp(prefix="batchkit-airflow-", suffix=f"-{worker}"))
     atexit.register(shutil.rmtree, home, ignore_errors=True)
     dags = home / "dags"
     dags.mkdir()

@@ -12,6 +12,7 @@ from airflow_batchkit import (
     CallableSink,
     DeadLetters,
     DeadLetterSource,
+    ElasticsearchDeadLetters,
     ElasticsearchSource,
     ElasticsearchToS3Operator,
     ErrorBudget,
@@ -23,6 +24,7 @@ from airflow_batchkit import (
     RecordError,
     ReplayDeadLettersOperator,
     S3Settings,
+    SqlDeadLetters,
     SqlSource,
     Timeouts,
 )
@@ -107,4 +109,15 @@ BatchPipelineOperator(
     task_id="letters_to_files",
     source=DeadLetterSource(DeadLetters("s3://lake/dead-letters"), job="shop.export", run="manual__1"),
     sink=ObjectStorageSink(url="file:///data/letters"),
+)
+
+ReplayDeadLettersOperator(
+    task_id="replay_from_index",
+    dead_letters=ElasticsearchDeadLetters(index="batchkit-dead-letters"),
+    sink=ObjectStorageSink(url="s3://lake/orders"),
+)
+ReplayDeadLettersOperator(
+    task_id="replay_from_table",
+    dead_letters=SqlDeadLetters(conn_id="shop", table="dead_letters"),
+    sink=CallableSink(function=call_billing),
 )

@@ -69,11 +69,28 @@ def test_object_storage_is_no_source_yet(url: str) -> None:
     "url", ["elasticsearch+http://localhost:9200/orders", "sqlite:///shop.db?table=orders"]
 )
 def test_databases_are_no_sinks_yet(url: str) -> None:
-    """What cannot be written to, or keep dead letters, is told with what can."""
+    """What cannot be written to is told with what can."""
     with pytest.raises(UsageError, match="cannot be written to"):
         sink_at(parse(url), compression=None)
-    with pytest.raises(UsageError, match="cannot keep dead letters"):
-        dead_letters_at(parse(url))
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        (
+            "elasticsearch+https://localhost:9200/letters?conn_id=es",
+            {"index": "letters", "conn_id": "https://localhost:9200?conn_id=es"},
+        ),
+        ("sqlite:///d/x.db?table=t", {"table": "t", "conn_id": "sqlite:///d/x.db?mode=rwc"}),
+        (
+            "postgresql://localhost/shop",
+            {"table": "batchkit_dead_letters", "conn_id": "postgresql://localhost/shop"},
+        ),
+    ],
+)
+def test_databases_keep_dead_letters(url: str, kept: dict[str, str]) -> None:
+    """An index, or a table, takes the dead letters; a table has a name where none is given."""
+    assert dead_letters_at(parse(url)).serialize() == kept
 
 
 def test_query_on_sql_and_missing_table_are_refused() -> None:

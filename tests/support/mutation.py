@@ -225,7 +225,9 @@ def _in_a_copy(arguments: list[str]) -> int:
         for name in _COPIED:
             copied = shutil.copytree if Path(name).is_dir() else shutil.copy
             copied(name, f"{folder}/{name}")
-        environment: dict[str, Any] = {**os.environ, "PYTHONPATH": folder}
+        rest = Path(folder, "rest")  # what a test leaves that was killed goes with the copy
+        rest.mkdir()
+        environment: dict[str, Any] = {**os.environ, "PYTHONPATH": folder, "TMPDIR": str(rest)}
         command = [sys.executable, "-m", "tests.support.mutation", "--here", *arguments]
         return subprocess.run(command, cwd=folder, env=environment, check=False).returncode
 

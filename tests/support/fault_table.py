@@ -185,7 +185,7 @@ FAULTS: Mapping[str, Fault] = {
     ),
     "clock": Fault(
         title="The clock jumps, forwards or back",
-        promise="No wait grows, no lease is taken too early by this leg, no key depends on it.",
+        promise="No lease is taken too early, no key depends on it; another run may wait longer for its turn.",
         at=_at("engine", "file"),
     ),
     "store-away": Fault(

@@ -185,7 +185,7 @@ FAULTS: Mapping[str, Fault] = {
     ),
     "clock": Fault(
         title="The clock jumps, forwards or back",
-        promise="No lease is taken too early, no key depends on it; another run may wait longer for its turn.",
+        promise="No lease is taken too early, no key depends on it; another run may wait longer.",
         at=_at("engine", "file"),
     ),
     "store-away": Fault(

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from airflow_batchkit.engine.policies import Timeouts
 
 _PREFIX = "BATCHKIT_ELASTICSEARCH_"
-_TO_WRITE = "?mode=rwc"
 
 
 class EnvironmentConnections(Connections):
@@ -126,14 +125,14 @@ def _from_connection(connection: AirflowConnection) -> dict[str, Any]:
 
 
 def _sqlite(name: str, timeouts: Timeouts) -> sqlite3.Connection:
-    file = name.removeprefix("sqlite://").removesuffix(_TO_WRITE)
-    writes = name.endswith(_TO_WRITE)
+    # Without a mode it is a source, which is never changed.
+    file, _, mode = name.removeprefix("sqlite://").partition("?mode=")
     path = Path(file)
-    if not path.is_file() and not (writes and path.parent.is_dir()):
+    if not path.is_file() and not (mode == "rwc" and path.parent.is_dir()):
         raise UsageError(f"there is no SQLite file {file!r}")
-    # A source is never changed. Reader threads share the connection.
+    # Reader threads share the connection.
     return sqlite3.connect(
-        f"file:{quote(file)}{_TO_WRITE if writes else '?mode=ro'}",
+        f"file:{quote(file)}?mode={mode or 'ro'}",
         uri=True,
         timeout=timeouts.request.total_seconds(),
         check_same_thread=False,

@@ -148,7 +148,9 @@ def _job(source_url: str, sink_url: str, settings: CopyOptions) -> Job:
         batch=BatchPolicy(max_records=settings.max_records_per_batch, max_bytes=settings.max_bytes_per_batch),
         throttle=settings.rate,
         error_budget=settings.error_budget,
-        dead_letters=None if settings.dead_letters is None else dead_letters_at(parse(settings.dead_letters)),
+        dead_letters=None
+        if settings.dead_letters is None
+        else dead_letters_at(parse(settings.dead_letters), create=True),
         local=settings.local,
         start_at=settings.start_at,
     )

@@ -43,12 +43,12 @@ def s3_name(parameters: Mapping[str, str]) -> str:
     if style not in _STYLES:
         raise UsageError(f"addressing_style={style!r}: must be one of {', '.join(_STYLES)}")
     _check_endpoint(account.get("endpoint_url"))
-    return account["conn_id"] if account.keys() == {"conn_id"} else urlencode(account)
+    return urlencode(account)
 
 
 def s3_account(name: str) -> S3Account:
     """Read the name of an account."""
-    return S3Account(**dict(parse_qsl(name))) if "=" in name else S3Account(conn_id=name or None)
+    return S3Account(**dict(parse_qsl(name)))
 
 
 def s3_settings(parameters: Mapping[str, str]) -> S3Settings | None:

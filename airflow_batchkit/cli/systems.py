@@ -59,9 +59,10 @@ def sink_at(location: Location, *, compression: str | None) -> Sink:
     )
 
 
-def dead_letters_at(location: Location) -> ReplayablePlace:
+def dead_letters_at(location: Location, *, create: bool = False) -> ReplayablePlace:
     """Make the place for dead letters that a URL names.
 
+    :param create: whether a database file may be made.
     :raises UsageError: nothing can be written there.
     """
     if location.scheme.startswith("elasticsearch"):
@@ -71,8 +72,8 @@ def dead_letters_at(location: Location) -> ReplayablePlace:
     if location.scheme in {"sqlite", "postgresql"}:
         from airflow_batchkit.connectors.sql import SqlDeadLetters
 
-        postgres = location.scheme == "postgresql"
-        conn_id = postgres_name(location) if postgres else f"sqlite://{location.path}?mode=rwc"
+        file = f"sqlite://{location.path}?mode={'rwc' if create else 'rw'}"
+        conn_id = postgres_name(location) if location.scheme == "postgresql" else file
         table = location.parameters.get("table")
         return SqlDeadLetters(conn_id=conn_id, **({} if table is None else {"table": table}))
     from airflow_batchkit.connectors.object_storage import DeadLetters

@@ -19,25 +19,26 @@ from airflow_batchkit.connectors.iterable import IterableSource
 from airflow_batchkit.connectors.letters import DeadLetterSource, LetterFilter
 from airflow_batchkit.connectors.letters.purge import purge
 from airflow_batchkit.connectors.letters.replay import replay_of
-from airflow_batchkit.connectors.object_storage import DeadLetters
+from airflow_batchkit.connectors.object_storage import DeadLetters, ObjectStorageSink
 from airflow_batchkit.connectors.sql import SqlDeadLetters
-from airflow_batchkit.engine.dead_letters import DeadLetter, envelope
-from airflow_batchkit.engine.exceptions import RecordError, TransientError
+from airflow_batchkit.engine.exceptions import RecordError, TransientError, UsageError
 from airflow_batchkit.engine.failpoints import probing
 from airflow_batchkit.engine.job import Job, RunIdentity
 from airflow_batchkit.engine.pipeline import Pipeline
 from airflow_batchkit.engine.policies import BatchPolicy, ErrorBudget, Timeouts
 from airflow_batchkit.engine.sink import BatchKey
 from airflow_batchkit.engine.source import OpenContext
-from airflow_batchkit.engine.types import Record, Rejection
 from airflow_batchkit.testing.doubles import MemoryStore
 from tests.support.connections import ServerConnections
+from tests.support.letter_rows import letters_of
 from tests.support.object_storage import FINISHED, after_batch, inherited, leg, publication
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from airflow_batchkit.connectors.letters.place import LetterSet, ReplayablePlace
+    from airflow_batchkit.engine.dead_letters import DeadLetter
     from airflow_batchkit.engine.report import Report
     from airflow_batchkit.engine.sink import Leg
 
@@ -68,11 +69,11 @@ class Kept:
             connections=self.connections, timeouts=Timeouts(), now=datetime(2026, 1, 1, tzinfo=UTC)
         )
 
-    def put(self, leg: Leg, number: int, *bodies: bytes) -> None:
+    def put(self, leg: Leg, number: int, *bodies: bytes, **of_letters: Any) -> None:
         """Keep one batch of letters, as a leg that then vanishes."""
         with closing(self.place.open(self.context)) as opened:
             opened.start(leg)
-            letters = letters_of(leg, number, *bodies)
+            letters = letters_of(leg, number, *bodies, **of_letters)
             opened.put(BatchKey(partition=0, number=number), letters)
             opened.put(BatchKey(partition=0, number=number), letters)  # the answer to the first was lost
 
@@ -81,6 +82,12 @@ class Kept:
         with closing(self.place.open(self.context)) as opened:
             opened.start(leg)
             return int(opened.settle(publication(0, FINISHED, dead_lettered=count))["count"])
+
+    def reveal(self, leg: Leg, count: int) -> int:
+        """Show what there is as a leg whose run fails."""
+        with closing(self.place.open(self.context)) as opened:
+            opened.start(leg)
+            return opened.reveal(publication(0, FINISHED, dead_lettered=count))
 
     def sets(self) -> list[LetterSet]:
         """Return the sets that readers find."""
@@ -101,24 +108,6 @@ class Kept:
             key=job.name,
             connections=self.connections,
         ).run()
-
-
-def letters_of(leg: Leg, number: int, *bodies: bytes) -> list[DeadLetter]:
-    """Make the letters of a batch."""
-    return [
-        envelope(
-            Rejection(
-                record=Record(f"{number}.{position}", body),
-                stage="sink",
-                error_class="record",
-                error_type="E",
-                message="m",
-            ),
-            leg=leg,
-            key=BatchKey(partition=0, number=number),
-        )
-        for position, body in enumerate(bodies)
-    ]
 
 
 @pytest.fixture(
@@ -218,9 +207,7 @@ def test_a_failed_run_shows_its_letters(kept: Kept) -> None:
     """They are marked as of a run that has not completed, and the run goes on with them."""
     kept.put(leg("a"), 1, b'{"n":1}')
     second = leg("b", inherited=inherited("a", after_batch(1)))
-    with closing(kept.place.open(kept.context)) as opened:
-        opened.start(second)
-        assert opened.reveal(publication(0, FINISHED, dead_lettered=1)) == 1
+    assert kept.reveal(second, 1) == 1
     assert [found.complete for found in kept.sets()] == [False]
 
     kept.put(leg("c", inherited=inherited("b", after_batch(0))), 1, b'{"n":2}')
@@ -264,10 +251,16 @@ def exporting(kept: Kept, taken: list[str], *refused: str) -> Job:
     )
 
 
-def replaying(kept: Kept, taken: list[str], *refused: str, only: LetterFilter | None = None) -> Job:
+def replaying(
+    kept: Kept,
+    taken: list[str],
+    *refused: str,
+    only: LetterFilter | None = None,
+    run: str | None = None,
+) -> Job:
     """Make the replay of that job's letters."""
     job = dataclasses.replace(exporting(kept, taken, *refused), name="dag.replay")
-    return replay_of(job, DeadLetterSource(kept.place, only=only or LetterFilter()))
+    return replay_of(job, DeadLetterSource(kept.place, only=only or LetterFilter(), run=run))
 
 
 def test_a_replay_takes_out_what_succeeds(kept: Kept) -> None:
@@ -289,6 +282,66 @@ def test_a_replay_takes_out_what_succeeds(kept: Kept) -> None:
     kept.run(replaying(kept, taken), "replay-2")
     assert kept.run(replaying(kept, taken), "replay-3").counts["read"] == 0
     assert (sorted(taken), kept.letters()) == (["2", "4", "6", "8"], [])
+
+
+def test_a_replay_takes_what_its_filter_means(kept: Kept) -> None:
+    """Letters are chosen by the time they were given up, by id and by error; the others stay."""
+    day = datetime(2026, 11, 22, tzinfo=UTC).timestamp()
+    kept.put(leg("a"), 1, b'{"number":"a"}', b'{"number":"b"}', at=day - 0.001)
+    kept.put(leg("b", inherited=inherited("a", after_batch(1))), 2, b'{"number":"c"}', at=day)
+    kept.put(
+        leg("c", inherited=inherited("b", after_batch(2))), 3, b'{"number":"d"}', at=day + 1, error_type="F"
+    )
+    kept.settle(leg("d", inherited=inherited("c", after_batch(3))), 4)
+    taken: list[str] = []
+
+    def replay(name: str, **only: Any) -> list[str]:
+        taken.clear()
+        kept.run(replaying(kept, taken, only=LetterFilter(**only)), name)
+        return sorted(taken)
+
+    assert replay("1", until="2026-11-22", ids=["1.1", "2.0"]) == ["b"]
+    assert replay("2", since="2026-11-22T00:00:00Z", error_types=["E"]) == ["c"]
+    assert replay("3", until="2026-11-22T00:00:01Z", error_types=["F"]) == []
+    assert replay("4", error_types=["F"]) == ["d"]
+    assert [letter.id for letter in kept.letters()] == ["1.0"]
+
+
+def test_a_failed_run_does_not_stand_in_the_way(kept: Kept) -> None:
+    """A replay takes the run that completed; the failed one is refused by name, with what to do instead."""
+    kept.put(leg("a", run="failed"), 1, b'{"number":"1"}')
+    kept.reveal(leg("b", run="failed", inherited=inherited("a", after_batch(1))), 1)
+    taken: list[str] = []
+    with pytest.raises(UsageError, match="of a run that failed: mend what failed and clear its task"):
+        kept.run(replaying(kept, taken), "too early")
+
+    kept.put(leg("c"), 1, b'{"number":"2"}')
+    kept.settle(leg("d", inherited=inherited("c", after_batch(1))), 1)
+    assert kept.run(replaying(kept, taken), "replay").counts["read"] == 1
+    assert taken == ["2"]
+
+    with pytest.raises(UsageError, match="clear its task"):
+        kept.run(replaying(kept, taken, run="failed"), "by name")
+    assert [found.run for found in kept.sets() if found.records] == ["failed"]
+
+
+def test_a_failed_run_is_no_stale_one(kept: Kept, tmp_path: Path) -> None:
+    """Where the output shows another run, the letters of a failed one are refused as such."""
+    sink = ObjectStorageSink(url=f"file://{tmp_path}/out")
+    job = dataclasses.replace(exporting(kept, [], "2"), sink=sink)
+    kept.run(job, "run-1")
+    kept.put(leg("a", run="run-2", job=job.name), 1, b'{"number":"1"}')
+    kept.reveal(leg("b", run="run-2", job=job.name, inherited=inherited("a", after_batch(1))), 1)
+
+    def replay(run: str | None) -> Job:
+        again = dataclasses.replace(job, name="dag.replay", transform=None)
+        return replay_of(again, DeadLetterSource(kept.place, run=run))
+
+    with pytest.raises(UsageError, match="clear its task"):
+        kept.run(replay("run-2"), "by name")
+    with pytest.raises(UsageError, match="are stale"):
+        kept.run(replay("run-3"), "mistyped")
+    assert kept.run(replay(None), "replay").counts["written"] == 1
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -325,6 +325,24 @@ def copy(orders: Orders, key: Key, folder: Path, index: str = "") -> Any:
 LETTERS = ("create_index", "create_doc", "index", "delete", "read", "view_index_metadata", "maintenance")
 
 
+def test_an_empty_index_takes_no_further_privilege(orders: Orders) -> None:
+    """An index made beforehand gets its mapping with the documented privileges but ``create_index``."""
+    index = f"{orders.index}-letters"
+    orders.server.request("PUT", f"/{index}", {})
+    key = orders.key(*LETTERS[1:], name=index)
+    connections = ServerConnections(
+        elasticsearch={**dataclasses.asdict(trusted(orders.server, api_key=key.encoded))}
+    )
+    context = OpenContext(connections=connections, timeouts=Timeouts(), now=datetime(2026, 1, 1, tzinfo=UTC))
+    try:
+        with closing(ElasticsearchDeadLetters(index=index).open(context)) as place:
+            place.start(leg("a"))
+        mapping = orders.server.request("GET", f"/{index}/_mapping")
+    finally:
+        orders.server.request("DELETE", f"/{index}")
+    assert mapping[index]["mappings"]["dynamic"] == "strict"
+
+
 @pytest.mark.parametrize("missing", [None, *LETTERS[3:]])
 def test_the_privileges_for_dead_letters_suffice(orders: Orders, missing: str | None) -> None:
     """The documented privileges are enough to keep letters and to settle them; without one, it is named."""

@@ -10,9 +10,9 @@ from typing_extensions import override
 
 from airflow_batchkit.connectors.elasticsearch.letter_rows import IndexRows
 from airflow_batchkit.connectors.elasticsearch.rest import Rest
-from airflow_batchkit.connectors.letters.row_dead_letters import OpenRowDeadLetters
+from airflow_batchkit.connectors.letters.row_dead_letters import OpenRowDeadLetters, open_rows
 from airflow_batchkit.connectors.letters.row_sets import RowLetters
-from airflow_batchkit.engine.exceptions import BatchkitError, UsageError
+from airflow_batchkit.engine.exceptions import UsageError
 from airflow_batchkit.engine.values import Value
 
 if TYPE_CHECKING:
@@ -54,13 +54,7 @@ class ElasticsearchDeadLetters(Value):
         :raises UsageError: something else bears the index's name, or a privilege is missing.
         :raises TransientError: the server does not answer.
         """
-        rows = self._rows(context)
-        try:
-            rows.check()
-        except BatchkitError:
-            rows.close()
-            raise
-        return OpenRowDeadLetters(rows)
+        return open_rows(self._rows(context))
 
     def open_letters(self, context: OpenContext) -> RowLetters:
         """Connect, to look at the letters that are kept there."""
@@ -68,4 +62,5 @@ class ElasticsearchDeadLetters(Value):
 
     def _rows(self, context: OpenContext) -> IndexRows:
         client = context.connections.client("elasticsearch", self.conn_id, timeouts=context.timeouts)
-        return IndexRows(Rest(client, timeouts=context.timeouts, log=context.log), self.index)
+        rest = Rest(client, timeouts=context.timeouts, log=context.log)
+        return IndexRows(rest, self.index, conn_id=self.conn_id)

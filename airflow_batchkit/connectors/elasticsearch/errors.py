@@ -74,7 +74,8 @@ BY_STATUS: Mapping[int, type[BatchkitError]] = {
     503: PushbackError,
 }
 
-_ADVICE: Mapping[int, str] = {
+_ADVICE: Mapping[int | str, str] = {
+    "cluster_block_exception": "take the block off the index, or make room on the server's disks",
     401: "check the connection's API key, or user and password",
     403: "grant the missing privilege to the connection's user or API key",
     413: "one request is larger than the server's http.max_content_length: make batches smaller",
@@ -100,7 +101,8 @@ def classify(status: int, answer: bytes, *, about: str, retry_after: str | None 
     error_type, reason = _cause(answer)
     error_class = BY_TYPE.get(error_type) or BY_STATUS.get(status) or _by_hundred(status)
     told = ": ".join(part for part in (error_type, reason) if part) or "no reason given"
-    advice = f" ({_ADVICE[status]})" if status in _ADVICE else ""
+    known = _ADVICE.get(error_type) or _ADVICE.get(status)
+    advice = f" ({known})" if known else ""
     message = f"{about}: Elasticsearch answered {status} {told}{advice}"
     if issubclass(error_class, PushbackError):
         return error_class(message, parsed(retry_after))

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from airflow_batchkit.connectors.elasticsearch.bulk import Action, Bulk
 from airflow_batchkit.connectors.elasticsearch.errors import AnswerTooLargeError
+from airflow_batchkit.connectors.letters.place import typed_url
 from airflow_batchkit.connectors.letters.rows import PAGE_BYTES, LetterRow, LetterRows, by_pages
 from airflow_batchkit.connectors.patience import patiently
 from airflow_batchkit.engine.exceptions import UsageError
@@ -85,42 +86,42 @@ class IndexRows(LetterRows):
 
     :param rest: the connections; closed with this.
     :param index: its name.
+    :param conn_id: name of the connection.
     """
 
-    def __init__(self, rest: Rest, index: str) -> None:
+    def __init__(self, rest: Rest, index: str, *, conn_id: str) -> None:
         self._rest = rest
         self._index = index
+        self._conn_id = conn_id
         self._path = f"/{quote(index, safe='')}"
         self._bulk = Bulk(rest, index)
 
     @property
     @override
     def url(self) -> str:
-        return f"elasticsearch+{self._rest.hosts}{self._path}"
+        first, *others = self._rest.hosts.split(", ")
+        hosts = ",".join([first, *(host.partition("://")[2] for host in others)])
+        return typed_url(f"elasticsearch+{hosts}{self._path}", self._conn_id)
 
     @override
     def check(self) -> None:
-        answer = self._call("GET", "/_mapping", expect=(_MISSING,))
-        if answer.status == _MISSING:
-            return
-        (found,) = msgspec.json.decode(answer.body).values()
-        there: Mapping[str, Any] = found.get("mappings", {}).get("properties", {})
-        for name, wanted in MAPPING["properties"].items():
-            if there.get(name, {}).get("type", "object") != wanted.get("type", "object"):
-                raise UsageError(
-                    f"index {self._index!r} was not made for dead letters (its mapping has no {name!r} as "
-                    "they need it): choose another index, or delete it"
-                )
+        self._is_made()
 
     @override
     def create(self) -> None:
-        if self._call("GET", "/_mapping", expect=(_MISSING,)).status == _MISSING:
+        if self._is_made():
+            return
+        if self._mapping() is None:
             # 400: somebody else was quicker.
             self._call("PUT", "", {"mappings": MAPPING}, expect=(400,))
-            self._call("GET", "/_mapping")
+        else:
+            self._call("PUT", "/_mapping", MAPPING)
+        self._call("GET", "/_mapping")
 
     @override
     def add(self, set_name: str, rows: Iterable[LetterRow]) -> int:
+        # A bulk request would make an index that somebody deleted anew, without its mapping.
+        self._call("GET", "/_mapping")
         return self._bulk.send(Action(_id(set_name, row), _document(set_name, row)) for row in rows)
 
     @override
@@ -186,7 +187,7 @@ class IndexRows(LetterRows):
 
     @override
     def notes(self, before: str) -> list[str]:
-        if self._call("GET", "/_mapping", expect=(_MISSING,)).status == _MISSING:
+        if not self._is_made():
             return []
         self._refresh()
         names: list[str] = []
@@ -200,6 +201,41 @@ class IndexRows(LetterRows):
     @override
     def close(self) -> None:
         self._rest.close()
+
+    def _is_made(self) -> bool:
+        """Look whether it has our mapping; False also where it can still be given one.
+
+        :raises UsageError: it was made for something else.
+        """
+        there = self._mapping()
+        if there is None:
+            return False
+        wanted = {name: field.get("type", "object") for name, field in MAPPING["properties"].items()}
+        found = {name: field.get("type", "object") for name, field in there.items()}
+        unlike = [name for name, kind in wanted.items() if found.get(name) != kind]
+        if unlike and (not found.keys().isdisjoint(wanted) or self._count_all()):
+            raise UsageError(
+                f"index {self._index!r} was not made for dead letters (its mapping has no {unlike[0]!r} as "
+                "they need it): choose another index, or delete it"
+            )
+        return not unlike
+
+    def _mapping(self) -> Mapping[str, Any] | None:
+        answer = self._call("GET", "/_mapping", expect=(_MISSING,))
+        if answer.status == _MISSING:
+            return None
+        indices = msgspec.json.decode(answer.body)
+        if len(indices) != 1:
+            raise UsageError(
+                f"{self._index!r} names {len(indices):,} indices: dead letters need one of their own"
+            )
+        (index,) = indices.values()
+        properties: Mapping[str, Any] = index.get("mappings", {}).get("properties", {})
+        return properties
+
+    def _count_all(self) -> int:
+        self._refresh()
+        return int(msgspec.json.decode(self._call("GET", "/_count").body)["count"])
 
     def _page(self, set_name: str, part: str, after: str, size: int) -> Sequence[LetterRow]:
         query = _of(set=set_name, part=part)

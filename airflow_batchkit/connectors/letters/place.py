@@ -14,6 +14,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
@@ -296,6 +297,16 @@ def replayable(place: object, *, what: str) -> ReplayablePlace:
         f"{what}: has no dead_letters that could be replayed; give DeadLetters(…), "
         "ElasticsearchDeadLetters(…) or SqlDeadLetters(…)"
     )
+
+
+def typed_url(url: str, name: str = "", **parameters: str) -> str:
+    """Write a place's URL so that the command line gets there.
+
+    :param name: of the connection; one that the command line gave ends in what stood behind ``?``.
+    :param parameters: what the place itself has to say behind ``?``.
+    """
+    asked = {**parameters, **dict(parse_qsl(name.rpartition("?")[2]))}
+    return f"{url}?{urlencode(asked, safe=':/')}" if asked else url
 
 
 def changed(url: str) -> CannotResumeError:

@@ -10,7 +10,12 @@ from typing_extensions import override
 from airflow_batchkit.connectors.letters.row_sets import Head, read_head, switch
 from airflow_batchkit.connectors.letters.row_staging import RowStaging, copied
 from airflow_batchkit.engine.dead_letters import DeadLetter, OpenDeadLetters
-from airflow_batchkit.engine.exceptions import PermanentError, ReconciliationError, SupersededError
+from airflow_batchkit.engine.exceptions import (
+    BatchkitError,
+    PermanentError,
+    ReconciliationError,
+    SupersededError,
+)
 from airflow_batchkit.engine.failpoints import effect
 
 if TYPE_CHECKING:
@@ -18,6 +23,20 @@ if TYPE_CHECKING:
 
     from airflow_batchkit.connectors.letters.rows import LetterRows
     from airflow_batchkit.engine.sink import BatchKey, Inherited, Leg, Publication
+
+
+def open_rows(rows: LetterRows) -> OpenRowDeadLetters:
+    """Look at rows, and make them a place for dead letters; they are closed where they cannot be one.
+
+    :raises UsageError: something else bears their name, or a right is missing.
+    :raises TransientError: the server does not answer.
+    """
+    try:
+        rows.check()
+    except BatchkitError:
+        rows.close()
+        raise
+    return OpenRowDeadLetters(rows)
 
 
 class OpenRowDeadLetters(OpenDeadLetters):

@@ -94,22 +94,26 @@ class DeadLetterSource(Value):
 
     def _only_one(self, place: OpenLetters) -> LetterSet | None:
         found = [one for one in place.sets(job=self.job, run=self.run) if one.records]
-        if len(found) > 1:
-            named = ", ".join(f"{one.job} run {one.run}" for one in found[:_RUNS_NAMED])
+        complete = [one for one in found if one.complete]
+        if not complete:
+            return found[0] if found else None
+        if len(complete) > 1:
+            named = ", ".join(f"{one.job} run {one.run}" for one in complete[:_RUNS_NAMED])
             raise UsageError(
-                f"{place.url} holds the letters of {len(found):,} runs ({named}"
-                f"{', …' if len(found) > _RUNS_NAMED else ''}): choose one by job and run"
+                f"{place.url} holds the letters of {len(complete):,} runs ({named}"
+                f"{', …' if len(complete) > _RUNS_NAMED else ''}): choose one by job and run"
             )
-        return found[0] if found else None
+        return complete[0]
 
     def _of_output(
         self, place: OpenLetters, output: ExtendableSink, context: OpenContext
     ) -> LetterSet | None:
         shown = output.shown(context)
-        if shown is None:
+        if shown is None or self.run not in {None, shown.run}:
             failed = next((one for one in place.sets(job=self.job, run=self.run) if not one.complete), None)
             if failed is not None:
-                return failed  # refused as such: that says more than that nothing is published
+                return failed  # refused as such: that says more than what is published
+        if shown is None:
             where = output.serialize().get("url")  # type: ignore[attr-defined]  # it is a sink besides
             raise UsageError(f"nothing is published at {where}: a replay needs an output that it completes")
         for name, wanted, there in (("job", self.job, shown.job), ("run", self.run, shown.run)):

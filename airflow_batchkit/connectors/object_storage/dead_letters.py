@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
+from airflow_batchkit.connectors.letters.place import typed_url
 from airflow_batchkit.connectors.object_storage.final import FinalObjects
 from airflow_batchkit.connectors.object_storage.letters_files import LETTERS, STEM
 from airflow_batchkit.connectors.object_storage.letters_place import EXTENSION, ObjectLetters, put_letters
@@ -75,7 +76,11 @@ class DeadLetters(Value):
         except BatchkitError:
             store.close()
             raise
-        return OpenObjectStorageDeadLetters(store, seconds=context.timeouts.batch.total_seconds())
+        return OpenObjectStorageDeadLetters(
+            store,
+            url=typed_url(store.location.url, self.conn_id),
+            seconds=context.timeouts.batch.total_seconds(),
+        )
 
     def open_letters(self, context: OpenContext) -> ObjectLetters:
         """Connect, to look at the letters that are kept there."""
@@ -89,18 +94,20 @@ class OpenObjectStorageDeadLetters(OpenDeadLetters):
     """A place for dead letters with its connections made.
 
     :param store: where they lie.
+    :param url: the place, as the command line takes it.
     :param seconds: the longest time for one copy when settling.
     """
 
-    def __init__(self, store: ObjectStore, *, seconds: float) -> None:
+    def __init__(self, store: ObjectStore, *, url: str, seconds: float) -> None:
         self._store = store
+        self._url = url
         self._seconds = seconds
         self._parts: tuple[Leg, Staging, FinalObjects] | None = None
 
     @property
     @override
     def url(self) -> str:
-        return self._store.location.url
+        return self._url
 
     @override
     def start(self, leg: Leg) -> None:
@@ -139,7 +146,7 @@ class OpenObjectStorageDeadLetters(OpenDeadLetters):
             final.remove_older(totals, None)
             count = totals.records
         staging.remove_all()
-        return {"place": f"{self.url}/{_job_folder(leg)}{leg.run}", "count": count}
+        return {"place": f"{self._store.location.url}/{_job_folder(leg)}{leg.run}", "count": count}
 
     @override
     def reveal(self, publication: Publication) -> int:

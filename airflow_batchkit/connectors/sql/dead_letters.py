@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from typing_extensions import override
 
-from airflow_batchkit.connectors.letters.row_dead_letters import OpenRowDeadLetters
+from airflow_batchkit.connectors.letters.row_dead_letters import OpenRowDeadLetters, open_rows
 from airflow_batchkit.connectors.letters.row_sets import RowLetters
 from airflow_batchkit.connectors.sql.letter_rows import TableRows
-from airflow_batchkit.engine.exceptions import BatchkitError, UsageError
+from airflow_batchkit.engine.exceptions import UsageError
 from airflow_batchkit.engine.values import Value
 
 if TYPE_CHECKING:
@@ -49,16 +49,11 @@ class SqlDeadLetters(Value):
     def open(self, context: OpenContext) -> OpenRowDeadLetters:
         """Connect and look; writes nothing.
 
-        :raises UsageError: there is no such connection, or its database is not supported.
+        :raises UsageError: there is no such connection, its database is not supported, or something else
+            bears the table's name.
         :raises TransientError: the database does not answer.
         """
-        rows = TableRows(context, self.conn_id, self.table)
-        try:
-            rows.check()
-        except BatchkitError:
-            rows.close()
-            raise
-        return OpenRowDeadLetters(rows)
+        return open_rows(TableRows(context, self.conn_id, self.table))
 
     def open_letters(self, context: OpenContext) -> RowLetters:
         """Connect, to look at the letters that are kept there."""

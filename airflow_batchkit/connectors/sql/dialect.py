@@ -125,6 +125,10 @@ class Dialect(Protocol):
         """Name and version, for the log."""
         ...
 
+    def address(self, connection: Any) -> str:
+        """Where the database is, as the command line's URLs have it; no credentials."""
+        ...
+
     def table(self, connection: Any, name: str) -> Table:
         """Look at a table.
 

@@ -62,6 +62,7 @@ _POSTGRES: dict[str, tuple[type[BatchkitError], str]] = {
     "XX001": (PermanentError, "the table is damaged: restore it from a backup"),
     "XX002": (PermanentError, "an index is damaged: rebuild it (REINDEX)"),
 }
+_MISSING_RIGHT = "42501"
 # Whose message speaks of names and of the server. Any other may quote a row.
 _SAFE_TO_REPEAT = ("08", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58")
 # While connecting, the driver has no SQLSTATE to give, only the server's words.
@@ -127,6 +128,19 @@ def classify_postgres(error: Exception) -> BatchkitError:
     classified = kind(f"PostgreSQL: {getattr(said, 'message_primary', None) or state} ({state}); {advice}")
     classified.__cause__ = error
     return classified
+
+
+def missing_right(error: Exception, statement: str) -> UsageError | None:
+    """Name the right that a statement lacked; None where the error is another one.
+
+    :param error: what psycopg raised.
+    """
+    if getattr(error, "sqlstate", None) != _MISSING_RIGHT:
+        return None
+    said = str(error).partition("\n")[0]
+    return UsageError(
+        f"PostgreSQL: {said} ({_MISSING_RIGHT}); grant {statement.split(maxsplit=1)[0]} on it to this user"
+    )
 
 
 def _without_sqlstate(error: Exception) -> BatchkitError:

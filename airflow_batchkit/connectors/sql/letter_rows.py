@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 from typing_extensions import override
 
+from airflow_batchkit.connectors.letters.place import typed_url
 from airflow_batchkit.connectors.letters.rows import LetterRow, LetterRows, by_bytes, by_pages
 from airflow_batchkit.connectors.patience import patiently
+from airflow_batchkit.connectors.sql.errors import missing_right
 from airflow_batchkit.connectors.sql.session import Session
-from airflow_batchkit.engine.exceptions import TransientError
+from airflow_batchkit.engine.exceptions import TransientError, UsageError
 from airflow_batchkit.engine.kept_values import KeptValue
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ T = TypeVar("T")
 # For people; what is read back is "letter" and "record".
 _SHOWN = ("job", "run", "id", "stage", "error_class", "error_type", "message")
 _COLUMNS = ("set_name", "part", "number", "status", *_SHOWN, "at", "replays", "letter", "record")
+_NOTE = ("name", "content", "version")
 
 
 class TableRows(LetterRows):
@@ -48,23 +51,33 @@ class TableRows(LetterRows):
         self._closed = False
         dialect = self._session.dialect
         self._letters = dialect.quote(table)
-        self._notes = dialect.quote(f"{table}_notes")
+        self._notes = dialect.quote(self._notes_name)
         self._postgres = self._session.product.startswith("PostgreSQL")
+        self._address = self._session.address
 
     @property
     @override
     def url(self) -> str:
-        database = self._conn_id.partition("?")[0]
-        if "://" not in database:
-            database = f"{'postgresql' if self._postgres else 'sqlite'}://{database}"
-        return f"{database}?table={self._table}"
+        return typed_url(self._address, self._conn_id if self._postgres else "", table=self._table)
 
     @override
     def check(self) -> None:
-        self._do(lambda run: run("SELECT 1"))
+        def look(run: _Run) -> None:
+            for name, columns in ((self._table, _COLUMNS), (self._notes_name, _NOTE)):
+                there = run.columns(self._quote(name)) if self._is_there(run, name) else columns
+                if lacking := [column for column in columns if column not in there]:
+                    raise UsageError(
+                        f"table {name!r} was not made for dead letters (it has no column {lacking[0]!r}): "
+                        "choose another table, or drop it"
+                    )
+
+        self._do(look)
 
     @override
     def create(self) -> None:
+        # Asked first: who may write to the tables need not have the right to make some.
+        if self._do(lambda run: self._is_there(run, self._table) and self._is_made(run)):
+            return
         text = 'text COLLATE "C"' if self._postgres else "TEXT"
         shown = ", ".join(f"{self._quote(name)} text NOT NULL" for name in _SHOWN)
         number = "double precision" if self._postgres else "REAL"
@@ -86,7 +99,7 @@ class TableRows(LetterRows):
             run(letters)
             run(notes)
 
-        self._do(make)
+        self._do(make, writes=True)
 
     @override
     def add(self, set_name: str, rows: Iterable[LetterRow]) -> int:
@@ -127,12 +140,12 @@ class TableRows(LetterRows):
     @override
     def remove(self, set_name: str, part: str) -> None:
         query = f"DELETE FROM {self._letters} WHERE {self._of_part}"  # noqa: S608  # a quoted name
-        self._do(lambda run: run(query, set_name, part))
+        self._do(lambda run: run(query, set_name, part), writes=True)
 
     @override
     def note(self, name: str) -> KeptValue | None:
         query = f"SELECT content, version FROM {self._notes} WHERE {self._is('name', 1)}"  # noqa: S608  # a quoted name
-        rows = self._do(lambda run: run(query, name) if self._made(run) else [])
+        rows = self._do(lambda run: run(query, name) if self._is_made(run) else [])
         return KeptValue(content=rows[0][0].encode(), version=rows[0][1]) if rows else None
 
     @override
@@ -157,11 +170,12 @@ class TableRows(LetterRows):
             found = run(look, name)
             return bool(found) and found[0][0] == new
 
-        return new if self._do(write) else None
+        return new if self._do(write, writes=True) else None
 
     @override
     def remove_note(self, name: str) -> None:
-        self._do(lambda run: run(f"DELETE FROM {self._notes} WHERE {self._is('name', 1)}", name))  # noqa: S608  # a quoted name
+        query = f"DELETE FROM {self._notes} WHERE {self._is('name', 1)}"  # noqa: S608  # a quoted name
+        self._do(lambda run: run(query, name), writes=True)
 
     @override
     def notes(self, before: str) -> list[str]:
@@ -169,7 +183,7 @@ class TableRows(LetterRows):
             f"SELECT name FROM {self._notes} WHERE substr(name, 1, {len(before)}) = {self._text(1)} "  # noqa: S608  # a quoted name
             "ORDER BY name"
         )
-        rows = self._do(lambda run: run(query, before) if self._made(run) else [])
+        rows = self._do(lambda run: run(query, before) if self._is_made(run) else [])
         return [row[0] for row in rows]
 
     @override
@@ -191,22 +205,24 @@ class TableRows(LetterRows):
             for row in values:
                 run(query, *row)
 
-        self._do(insert)
+        self._do(insert, writes=True)
 
-    def _made(self, run: _Run) -> bool:
+    def _is_made(self, run: _Run) -> bool:
+        return self._is_there(run, self._notes_name)
+
+    def _is_there(self, run: _Run, table: str) -> bool:
         look = "SELECT to_regclass($1::text)" if self._postgres else _SQLITE_TABLE
-        name = self._notes if self._postgres else f"{self._table}_notes"
-        found = run(look, name)
+        found = run(look, self._quote(table) if self._postgres else table)
         return bool(found) and found[0][0] is not None
 
-    def _do(self, work: Callable[[_Run], T]) -> T:
+    def _do(self, work: Callable[[_Run], T], *, writes: bool = False) -> T:
         """Do something in one transaction, again where that may work."""
 
         def once() -> T:
             with self._lock:
                 session = self._connected()
                 try:
-                    with session.bounded(), _transaction(session, postgres=self._postgres) as run:
+                    with session.bounded(), self._transaction(session, writes=writes) as run:
                         return work(run)
                 except TransientError:
                     self._stale = True
@@ -214,12 +230,36 @@ class TableRows(LetterRows):
 
         return patiently(once)
 
+    @contextlib.contextmanager
+    def _transaction(self, session: Session, *, writes: bool) -> Iterator[_Run]:
+        connection = session.connection
+        if self._postgres:
+            from psycopg import RawCursor
+
+            with RawCursor(connection) as cursor:
+                if writes:
+                    cursor.execute(b"SET TRANSACTION READ WRITE")
+                yield _Run(cursor)
+            return
+        with contextlib.closing(connection.cursor()) as cursor:
+            cursor.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+            try:
+                yield _Run(cursor)
+                connection.commit()
+            except BaseException:
+                connection.rollback()
+                raise
+
     def _connected(self) -> Session:
         if self._stale and not self._closed:
             self._session.close()
             self._session = Session(self._context, self._conn_id)
             self._stale = False
         return self._session
+
+    @property
+    def _notes_name(self) -> str:
+        return f"{self._table}_notes"
 
     @property
     def _of_part(self) -> str:
@@ -238,7 +278,7 @@ class TableRows(LetterRows):
         return f"{column} = {self._text(number)}"
 
 
-_SQLITE_TABLE = "SELECT name FROM sqlite_master WHERE type = 'table' AND name = ?1"
+_SQLITE_TABLE = "SELECT name FROM sqlite_master WHERE type = 'table' AND name = ?1 COLLATE NOCASE"
 
 
 class _Run:
@@ -248,28 +288,22 @@ class _Run:
         self._cursor = cursor
 
     def __call__(self, statement: str, *parameters: Any) -> list[Sequence[Any]]:
-        self._cursor.execute(statement, parameters)
+        try:
+            self._cursor.execute(statement, parameters)
+        except Exception as error:
+            named = missing_right(error, statement)
+            if named is None:
+                raise
+            raise named from error
         return [] if self._cursor.description is None else list(self._cursor.fetchall())
 
+    def columns(self, table: str) -> list[str]:
+        """Name the columns of a table.
 
-@contextlib.contextmanager
-def _transaction(session: Session, *, postgres: bool) -> Iterator[_Run]:
-    connection = session.connection
-    if postgres:
-        from psycopg import RawCursor
-
-        with RawCursor(connection) as cursor:
-            cursor.execute(b"SET TRANSACTION READ WRITE")
-            yield _Run(cursor)
-        return
-    with contextlib.closing(connection.cursor()) as cursor:
-        cursor.execute("BEGIN IMMEDIATE")
-        try:
-            yield _Run(cursor)
-            connection.commit()
-        except BaseException:
-            connection.rollback()
-            raise
+        :param table: its name, quoted.
+        """
+        self(f"SELECT * FROM {table} LIMIT 0")  # noqa: S608  # a quoted name
+        return [column[0] for column in self._cursor.description]
 
 
 def _values(set_name: str, row: LetterRow) -> list[Any]:

@@ -56,6 +56,8 @@ class Session:
         self.dialect: Dialect = found
         try:
             found.prepare(self._connection, job=context.job, timeouts=context.timeouts)
+            #: Where the database is, as the command line's URLs have it; no credentials.
+            self.address = found.address(self._connection)
         except found.errors as error:
             self.close()
             raise found.classify(error)  # noqa: B904  # classify() sets the cause

@@ -7,6 +7,7 @@ import re
 import sqlite3
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from typing_extensions import override
 
@@ -43,6 +44,10 @@ class SqliteDialect(Dialect):
     @override
     def product(self, connection: sqlite3.Connection) -> str:
         return f"SQLite {sqlite3.sqlite_version}"
+
+    @override
+    def address(self, connection: sqlite3.Connection) -> str:
+        return f"sqlite://{quote(_file(connection))}"
 
     @property
     @override
@@ -108,9 +113,8 @@ class SqliteDialect(Dialect):
             rowid_alias = in_key[0]
             primary = UniqueKey(columns=(rowid_alias,), collations={})
             unique_keys.append(primary)
-        file = connection.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()[0]
         return Table(
-            identity=(file, name),
+            identity=(_file(connection), name),
             name=self.quote(name),
             columns=tuple(
                 Column(
@@ -167,6 +171,11 @@ class SqliteDialect(Dialect):
     @override
     def classify(self, error: Exception) -> BatchkitError:
         return classify_sqlite(error)
+
+
+def _file(connection: sqlite3.Connection) -> str:
+    (file,) = connection.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()
+    return str(file)
 
 
 def _text(raw: bytes) -> str | UnreadableText:

@@ -60,7 +60,7 @@ def test_the_url_wins_over_the_connection(monkeypatch: pytest.MonkeyPatch) -> No
             "read_timeout": 999,
         },
     )
-    with closing(s3_client("aws", Timeouts())) as client:
+    with closing(s3_client("conn_id=aws", Timeouts())) as client:
         assert client.meta.config.s3["addressing_style"] == "path"
         assert client.meta.config.request_checksum_calculation == "when_required"
         assert client.meta.config.read_timeout == 60
@@ -80,7 +80,7 @@ def test_an_endpoint_for_s3_alone_wins(monkeypatch: pytest.MonkeyPatch) -> None:
         service_config={"s3": {"endpoint_url": "http://localhost:7000"}},
         region_name="us-east-1",
     )
-    with closing(s3_client("aws", Timeouts())) as client:
+    with closing(s3_client("conn_id=aws", Timeouts())) as client:
         assert client.meta.endpoint_url == "http://localhost:7000"
 
 
@@ -101,14 +101,14 @@ def test_profiles_are_read_and_roles_refused(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv(
         "AIRFLOW_CONN_AWS", json.dumps({"extra": {"profile_name": "batch", "region_name": "eu"}})
     )
-    with closing(s3_client("aws", Timeouts())) as client:
+    with closing(s3_client("conn_id=aws", Timeouts())) as client:
         assert client._request_signer._credentials.access_key == "profile-key"
     define(monkeypatch, role_arn="arn:aws:iam::123456789012:role/export")
     with pytest.raises(UsageError, match="'role_arn' is not read by the command line"):
-        s3_client("aws", Timeouts())
+        s3_client("conn_id=aws", Timeouts())
     define(monkeypatch, config_kwargs="s3")
     with pytest.raises(UsageError, match="'config_kwargs' must be a JSON object"):
-        s3_client("aws", Timeouts())
+        s3_client("conn_id=aws", Timeouts())
     monkeypatch.setenv("AIRFLOW_CONN_AWS", json.dumps({"extra": {"profile_name": "nobody"}}))
     with pytest.raises(UsageError, match="make no S3 client"):
-        s3_client("aws", Timeouts())
+        s3_client("conn_id=aws", Timeouts())

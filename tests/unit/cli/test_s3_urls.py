@@ -36,7 +36,7 @@ def test_settings_reach_sink_and_dead_letters() -> None:
 
 
 def test_account_survives_its_name() -> None:
-    """A connection alone is named by its id; an address is read back as it was typed."""
+    """A connection and an address are read back as they were typed."""
     parameters = dict(
         parse(
             "s3://lake/x?endpoint_url=http://localhost:9000&addressing_style=path&region_name=eu&conn_id=aws"
@@ -45,8 +45,7 @@ def test_account_survives_its_name() -> None:
     assert s3_account(s3_name(parameters)) == S3Account(
         conn_id="aws", endpoint_url="http://localhost:9000", region_name="eu", addressing_style="path"
     )
-    assert s3_name({"conn_id": "aws", "storage_class": "GLACIER"}) == "aws"
-    assert s3_account("aws") == S3Account(conn_id="aws")
+    assert s3_account(s3_name({"conn_id": "aws", "storage_class": "GLACIER"})) == S3Account(conn_id="aws")
     assert s3_account(s3_name({})) == S3Account()
 
 

@@ -53,7 +53,7 @@ def test_postgres_is_a_source() -> None:
 def test_object_storage_is_a_sink_and_keeps_dead_letters() -> None:
     """S3 and local folders take the output and the dead letters."""
     sink = sink_at(parse("s3://lake/orders?conn_id=aws"), compression="gzip").serialize()
-    assert (sink["url"], sink["conn_id"], sink["compression"]) == ("s3://lake/orders", "aws", "gzip")
+    assert (sink["url"], sink["conn_id"], sink["compression"]) == ("s3://lake/orders", "conn_id=aws", "gzip")
     assert sink_at(parse("file:///data/my%20orders"), compression=None).serialize()["compression"] is None
     assert dead_letters_at(parse("file:///data/letters")).serialize()["url"] == "file:///data/letters"
 
@@ -81,7 +81,7 @@ def test_databases_are_no_sinks_yet(url: str) -> None:
             "elasticsearch+https://localhost:9200/letters?conn_id=es",
             {"index": "letters", "conn_id": "https://localhost:9200?conn_id=es"},
         ),
-        ("sqlite:///d/x.db?table=t", {"table": "t", "conn_id": "sqlite:///d/x.db?mode=rwc"}),
+        ("sqlite:///d/x.db?table=t", {"table": "t", "conn_id": "sqlite:///d/x.db?mode=rw"}),
         (
             "postgresql://localhost/shop",
             {"table": "batchkit_dead_letters", "conn_id": "postgresql://localhost/shop"},
@@ -91,6 +91,12 @@ def test_databases_are_no_sinks_yet(url: str) -> None:
 def test_databases_keep_dead_letters(url: str, kept: dict[str, str]) -> None:
     """An index, or a table, takes the dead letters; a table has a name where none is given."""
     assert dead_letters_at(parse(url)).serialize() == kept
+
+
+def test_only_a_run_makes_a_database_for_its_letters() -> None:
+    """Who only looks at letters gets no empty file under a name that was mistyped."""
+    location = parse("sqlite:///d/x.db")
+    assert dead_letters_at(location, create=True).serialize()["conn_id"] == "sqlite:///d/x.db?mode=rwc"
 
 
 def test_query_on_sql_and_missing_table_are_refused() -> None:

@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import msgspec
 from typing_extensions import override
@@ -79,6 +80,13 @@ class PostgresDialect(Dialect):
     @override
     def product(self, connection: Connection[Any]) -> str:
         return f"PostgreSQL {connection.info.parameter_status('server_version')}"
+
+    @override
+    def address(self, connection: Connection[Any]) -> str:
+        # As it was given: of several hosts, all.
+        given = {option.keyword: (option.val or b"").decode() for option in connection.pgconn.info}
+        host = f"[{given[b'host']}]" if ":" in given[b"host"] else quote(given[b"host"], safe=",")
+        return f"postgresql://{host}:{given[b'port']}/{quote(given[b'dbname'], safe='')}"
 
     @override
     def table(self, connection: Connection[Any], name: str) -> Table:

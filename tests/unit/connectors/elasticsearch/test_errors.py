@@ -122,6 +122,14 @@ def test_the_wait_that_the_server_asks_for_is_kept(header: str | None, seconds: 
     assert pickle.loads(pickle.dumps(error)).retry_after == seconds  # noqa: S301 - our own bytes
 
 
+@pytest.mark.parametrize(
+    ("error_type", "advice"), [("cluster_block_exception", "block"), ("other", "privilege")]
+)
+def test_the_advice_fits_what_forbids(error_type: str, advice: str) -> None:
+    """A block on an index is no want of a privilege: both are 403, and each is told what to do."""
+    assert advice in str(classify(403, answer(error_type), about="x")).rpartition("(")[2]
+
+
 def test_messages_are_bounded_lines() -> None:
     """Line breaks, colour codes and endless reasons do not reach a log."""
     told = str(classify(400, answer("parsing_exception", "a\r\n\x1b[31mb" + "x" * 9000), about="x"))

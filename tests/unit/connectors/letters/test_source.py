@@ -8,16 +8,21 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from airflow_batchkit.connectors.iterable import IterableSource
 from airflow_batchkit.connectors.letters import DeadLetterSource, LetterFilter
 from airflow_batchkit.connectors.letters.place import Line
 from airflow_batchkit.connectors.letters.source import replayed_record
 from airflow_batchkit.connectors.object_storage import DeadLetters, ObjectStorageSink
 from airflow_batchkit.engine.dead_letters import DeadLetter, ReplayedRecord, envelope
 from airflow_batchkit.engine.exceptions import CannotResumeError, PermanentError, UsageError
+from airflow_batchkit.engine.job import Job, RunIdentity
+from airflow_batchkit.engine.pipeline import Pipeline
+from airflow_batchkit.engine.policies import ErrorBudget
 from airflow_batchkit.engine.sink import BatchKey, Leg
 from airflow_batchkit.engine.types import Page, Record, Rejection, Sizing
+from airflow_batchkit.testing.doubles import MemoryStore
 from tests.support.object_storage import Place, S3Connections
-from tests.support.replay_sweep import World
+from tests.support.replay_sweep import World, broken, orders
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,7 +115,20 @@ def test_letters_that_changed_are_not_read_on(world: World) -> None:
 
 def test_the_output_says_which_letters(world: World) -> None:
     """Where a place holds several runs' letters, those of the run that the output shows are read."""
-    world.export(run="run-2", data="other")
+    Pipeline(
+        Job(
+            name="dag.export",
+            source=IterableSource(records=orders, key="number"),
+            sink=ObjectStorageSink(url=f"{world.place.url}/other"),
+            transform=broken,
+            error_budget=ErrorBudget(max_dead_letters=12),
+            dead_letters=DeadLetters(f"{world.place.url}/letters"),
+        ),
+        identity=RunIdentity(run="run-2"),
+        store=MemoryStore(),
+        key="run-2",
+        connections=world.place.connections,
+    ).run()
 
     with pytest.raises(UsageError, match="holds the letters of 2 runs"):
         pages(world)

@@ -117,6 +117,7 @@ class S3Calls:
                 answer = _within(seconds, doing, lambda: request(self._connected()))
         self._learn_time(answer)
         if any(field not in answer for field in tells):
+            _close_content(answer)
             raise of_another_request(doing)
         return answer
 
@@ -175,6 +176,18 @@ def _within(seconds: float, doing: str, request: Callable[[], T]) -> T:
     except TimeoutError as error:
         if future.done():
             raise
+        future.add_done_callback(_forget)
         raise TransientError(
             f"{doing}: no whole answer came in {seconds:g} s; is the endpoint up?"
         ) from error
+
+
+def _forget(late: Future[Any]) -> None:
+    if late.exception() is None:
+        _close_content(late.result())
+
+
+def _close_content(answer: Mapping[str, Any]) -> None:
+    """Let go of the connection that an answer nobody reads would keep."""
+    if "Body" in answer:
+        answer["Body"].close()

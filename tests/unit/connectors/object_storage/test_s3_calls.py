@@ -43,8 +43,10 @@ def broken(place: Place, plan: Plan, *, timeouts: Timeouts | None = None) -> Ite
             timeouts=limits,
             log=place.context.log,
         )
-        yield store
-        store.close()
+        try:
+            yield store
+        finally:
+            store.close()
 
 
 def only(method: str, fault: Fault, *, number: int = 1) -> Plan:

@@ -43,7 +43,7 @@ test: setup ## Run all tests, on the real servers that they need
 	@$(BIN)/pytest --numprocesses $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder
 
 faults: setup ## Show every fault survived, in wide sweeps; writes the counts in docs/reliability.md
-	@$(BIN)/python -m tests.support.fault_report
+	@BATCHKIT_FAULTS=full $(BIN)/python -m tests.support.fault_report
 
 soak: setup ## Kill and break hundreds of random runs; writes the counts in docs/reliability.md
 	@$(BIN)/python -m tests.support.soak

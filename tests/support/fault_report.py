@@ -1,12 +1,11 @@
 """Runs every test that shows a fault, and writes what it counted into ``docs/reliability.md``.
 
-``python -m tests.support.fault_report`` (``make faults``); arguments go to pytest. The sweeps are wider than
-in the whole run of the tests: ``BATCHKIT_FAULTS=full`` is set.
+``python -m tests.support.fault_report``; arguments go to pytest. ``make faults`` sets ``BATCHKIT_FAULTS=full``
+for it: the sweeps are then wider than in the run of all tests.
 """
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fault_table import FAULTS, NAMES, PLACES
+from tests.support.fault_table import FAULTS, FULL, NAMES, PLACES
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- written by make faults: begin -->", "<!-- written by make faults: end -->"
@@ -61,8 +60,9 @@ class Tally:
 def table(tally: Tally, *, seconds: float) -> str:
     """Return the text between the markers of the page."""
     when = datetime.now(UTC).date().isoformat()
+    width = "in wide sweeps" if FULL else "as narrow as CI runs them"
     summary = (
-        f"Run on {when} with Python {platform.python_version()}: {tally.cases:,} cases passed, "
+        f"Run on {when} {width}, with Python {platform.python_version()}: {tally.cases:,} cases passed, "
         f"{len(tally.failed):,} failed, {len(tally.skipped):,} were skipped, in {seconds / 60:,.0f} minutes. "
         "A number is how many cases showed the fault there; a case may show several."
     )
@@ -99,7 +99,6 @@ def write(text: str, page: Path = PAGE, *, begin: str = BEGIN, end: str = END) -
 
 def main(arguments: Sequence[str]) -> int:
     """Run the marked tests; write the page when all of them passed."""
-    os.environ["BATCHKIT_FAULTS"] = "full"
     tally = Tally()
     began = time.monotonic()
     code = pytest.main(["-m", "fault", *arguments], plugins=[tally])

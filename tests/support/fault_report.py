@@ -1,7 +1,7 @@
 """Runs every test that shows a fault, and writes what it counted into ``docs/reliability.md``.
 
-``python -m tests.support.fault_report``; arguments go to pytest. ``make faults`` sets ``BATCHKIT_FAULTS=full``
-for it: the sweeps are then wider than in the run of all tests.
+``python -m tests.support.fault_report``; arguments go to pytest. ``make faults`` sets
+``BATCHKIT_FAULTS=full`` for it: the sweeps are then wider than in the run of all tests.
 """
 
 from __future__ import annotations

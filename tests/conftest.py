@@ -15,6 +15,7 @@ from tests.support.certificates import Authority
 from tests.support.elasticsearch import ElasticsearchEndpoint, ElasticsearchServer
 from tests.support.elasticsearch_access import LEAST
 from tests.support.elasticsearch_distribution import VERSION_8, MissingError
+from tests.support.fault_table import FAULT
 from tests.support.postgres import MissingError as MissingPostgresError, PostgresServer
 from tests.support.processes import unavailable
 from tests.support.s3 import S3Server, moto_server
@@ -32,13 +33,18 @@ _SLOW_FIRST = ("faults", "integration")
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the folders of long tests: the short ones then fill up both processes evenly."""
+    """Begin with the folders of long tests: the short ones then fill up the processes evenly."""
 
     def place(item: pytest.Item) -> int:
         folders = item.path.parts
         return next((n for n, name in enumerate(_SLOW_FIRST) if name in folders), len(_SLOW_FIRST))
 
     items.sort(key=place)
+    for item in items:
+        # Reports carry these from the process that ran the test to the one that counts.
+        item.user_properties += [
+            (FAULT, (mark.args[0], mark.kwargs["at"])) for mark in item.iter_markers(FAULT)
+        ]
 
 
 def _started(server: ElasticsearchServer) -> ElasticsearchServer:

@@ -13,12 +13,15 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from tests.support.fault_table import FAULTS, FULL, NAMES, PLACES
+from tests.support.fault_table import FAULT, FAULTS, FULL, NAMES, PLACES
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
+# Many of the marked tests wait more than they work.
+_AT_ONCE = ("--numprocesses", "3", "--dist", "loadfile", "--no-loadscope-reorder")
 BEGIN, END = "<!-- written by make faults: begin -->", "<!-- written by make faults: end -->"
 
 
@@ -30,21 +33,12 @@ class Tally:
         self.failed: list[str] = []
         self.skipped: list[str] = []
         self.tests: defaultdict[str, dict[str, None]] = defaultdict(dict)
-        self._shown: dict[str, list[tuple[str, str]]] = {}
         self._cases = 0
 
     @property
     def cases(self) -> int:
         """How many cases passed; one that shows two faults counts once."""
         return self._cases
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Remember what each test shows."""
-        for item in items:
-            shown = [(mark.args[0], mark.kwargs["at"]) for mark in item.iter_markers("fault")]
-            self._shown[item.nodeid] = shown
-            for fault, _ in shown:
-                self.tests[fault][item.nodeid.partition("[")[0]] = None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count one case."""
@@ -54,7 +48,11 @@ class Tally:
             self.skipped.append(report.nodeid)
         elif report.when == "call":
             self._cases += 1
-            self.passed.update(self._shown[report.nodeid])
+            for name, shown in report.user_properties:
+                if name == FAULT:
+                    fault, at = cast("tuple[str, str]", shown)
+                    self.passed[fault, at] += 1
+                    self.tests[fault][report.nodeid.partition("[")[0]] = None
 
 
 def table(tally: Tally, *, seconds: float) -> str:
@@ -101,7 +99,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the marked tests; write the page when all of them passed."""
     tally = Tally()
     began = time.monotonic()
-    code = pytest.main(["-m", "fault", *arguments], plugins=[tally])
+    code = pytest.main(["-m", FAULT, *_AT_ONCE, *arguments], plugins=[tally])
     if code == pytest.ExitCode.OK:
         write(table(tally, seconds=time.monotonic() - began))
     return int(code)

@@ -25,6 +25,8 @@ NAMES: Mapping[Place, str] = {
     "postgres": "PostgreSQL",
     "airflow": "Airflow",
 }
+#: Name of the mark, and of the property of a test's report that says the same.
+FAULT = "fault"
 TESTS = Path(__file__).parent.parent
 FULL = os.environ.get("BATCHKIT_FAULTS") == "full"
 """Whether sweeps shall be as wide as they can: ``make faults``, not the run of all tests."""

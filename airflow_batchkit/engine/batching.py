@@ -129,7 +129,6 @@ class Lane:
         self.cursor = cursor
         self.read_cursor = cursor
         self.committed_batches = 0
-        self.ended = False
         self.draft: Batch | None = None
         self._last_number = 0
         self._windows: deque[Window] = deque([Window()])
@@ -138,7 +137,7 @@ class Lane:
     @property
     def finished(self) -> bool:
         """Whether everything of the partition is durable."""
-        return self.ended and not self._windows
+        return not self._windows  # only the partition's end takes the open one away
 
     @property
     def ended_batches(self) -> int:
@@ -220,7 +219,6 @@ class Lane:
 
     def end(self) -> None:
         """Note that the partition has no more pages; the draft must be closed already."""
-        self.ended = True
         window = self._windows[-1]
         if window.batches:
             window.closed = True

@@ -126,6 +126,7 @@ def test_any_cut_keeps_every_record_in_order_within_the_limits(
     closed += [batch for batch in [lane.close_draft()] if batch]
 
     assert taken == given_records
+    assert sum(batch.counts.bytes_read for batch in closed if batch) == sum(map(record_size, taken))
     for batch in closed:
         assert batch is not None
         assert max_records is None or batch.records <= max_records
@@ -137,6 +138,18 @@ def test_a_batch_that_is_full_is_closed_at_once() -> None:
     lane = Lane(0, None, reader=1)
 
     assert [batch.records for batch in feed(lane, page_of([record(1), record(2)]), Limits(2, MANY))] == [2]
+    assert lane.draft is None
+
+
+@pytest.mark.parametrize("pages", [[[100]], [[50, 50]], [[50], [50]]])
+def test_a_batch_that_is_full_by_its_bytes_is_closed_at_once(pages: list[list[int]]) -> None:
+    """Reached exactly, by one record or several, in one page or two: it does not wait for the next page."""
+    lane = Lane(0, None, reader=1)
+    closed = [
+        feed(lane, page_of([record(number, size) for number, size in enumerate(page)]), Limits(MANY, 100))
+        for page in pages
+    ]
+    assert [len(batches) for batches in closed] == [0] * (len(pages) - 1) + [1]
     assert lane.draft is None
 
 
@@ -230,6 +243,16 @@ def test_a_source_that_can_resume_anywhere_gets_a_window_per_batch() -> None:
     assert last.key == BatchKey(partition=0, number=3)
 
 
+def test_a_page_of_which_nothing_fits_leaves_the_window_where_it_was() -> None:
+    """The batch that is full ends after its own last record, not after one that goes into the next batch."""
+    lane = Lane(0, None, reader=1)
+    feed(lane, page_of([record(0)], resumable=True), Limits(MANY, 150))
+    (closed,) = feed(lane, page_of([record(1), record(2, 30)], resumable=True), Limits(MANY, 150))
+    closed.durable = True
+    lane.commit()
+    assert lane.cursor == {"id": "000"}
+
+
 def test_forgetting_a_window_keeps_what_is_closed() -> None:
     """Only the draft is dropped; its number is not used again in this leg."""
     lane = Lane(0, None, reader=1)
@@ -242,3 +265,4 @@ def test_forgetting_a_window_keeps_what_is_closed() -> None:
     assert lane.next_key().number == 3
     assert lane.close_draft() is None
     assert lane.in_clean_window
+    assert lane.read_cursor == {"id": "002"}

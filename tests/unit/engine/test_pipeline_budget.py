@@ -45,6 +45,17 @@ def test_the_eleventh_dead_letter_fails_the_run_and_is_kept() -> None:
     assert sum(len(letters) for letters in world.box.staged.values()) >= 11
 
 
+def test_a_run_over_a_part_shows_its_letters_nowhere() -> None:
+    """So its message names no place."""
+    world = World({"a": made_up_records(4)}, transform=odd_fails, batch=BatchPolicy(max_records=2))
+    with pytest.raises(ErrorBudgetExceededError) as caught:
+        world.run(world.job(dead_letters=world.letters, max_batches=1))
+    assert str(caught.value) == (
+        "error budget exceeded: 1 dead letters, 0 allowed (max_dead_letters); most frequent: RecordError × 1 "
+        "(such as record '1'); a clear of the task opens a new budget period"
+    )
+
+
 def test_one_message_says_which_limit_why_and_where() -> None:
     """The limit, the three most frequent errors with a record of each, the place, the command, the way on."""
 

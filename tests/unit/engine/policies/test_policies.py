@@ -186,7 +186,16 @@ def test_when_an_error_budget_is_exceeded(
             id="the fraction of all of them",
         ),
         pytest.param(
-            {"max_per_class": {}}, {"record": 1}, "1 dead letters, 0 allowed", id="an empty mapping"
+            {"max_per_class": {"size": 5}},
+            {"record": 1},
+            "1 dead letters of other classes, 0 allowed (max_per_class)",
+            id="what is named did not come",
+        ),
+        pytest.param(
+            {"max_per_class": {}},
+            {"record": 1},
+            "1 dead letters, 0 allowed (max_dead_letters)",
+            id="an empty mapping",
         ),
     ],
 )

@@ -27,6 +27,13 @@ def test_what_the_other_side_asks_for_is_a_lower_bound(asked: float | None, leas
     assert RETRY.pause(1, asked=asked) >= least
 
 
+def test_the_defaults_are_those_that_are_documented() -> None:
+    """Six tries, half a second at first, a minute at most."""
+    assert BatchRetry() == BatchRetry(
+        max_tries=6, first_wait=timedelta(seconds=0.5), max_wait=timedelta(seconds=60)
+    )
+
+
 @pytest.mark.parametrize(
     "settings", [{"max_tries": None}, {"max_tries": "6"}, {"first_wait": 1}, {"max_wait": None}]
 )

@@ -109,6 +109,7 @@ def test_there_is_no_waiting_for_ever() -> None:
         pytest.param({}, 0, 100, None, id="nothing wrong"),
         pytest.param({}, 1, 100, "1 dead letters, 0 allowed", id="by default the first fails"),
         pytest.param({"max_dead_letters": 10}, 10, 100, None, id="ten of ten"),
+        pytest.param({"max_dead_letters": 10}, 10, 10**6, None, id="ten of a million"),
         pytest.param(
             {"max_dead_letters": 10}, 11, 100, "11 dead letters, 10 allowed", id="the eleventh fails"
         ),

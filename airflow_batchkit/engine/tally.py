@@ -45,7 +45,7 @@ class Tally:
 def _cut(text: str, most: int) -> str:
     """Shorten a text so that it takes at most so many bytes of the checkpoint."""
     whole = text[: most + 1].encode(errors="backslashreplace").decode()  # half a surrogate pair has no bytes
-    if len(text) <= most and _size(whole) <= most:
+    if _size(whole) <= most:
         return whole
     while _size(f"{whole}…") > most:
         whole = whole[:-1]

@@ -1,12 +1,14 @@
-"""How many partitions are open at a time."""
+"""Which partitions are open, and whose pages count."""
 
 from __future__ import annotations
 
 import pytest
 
-from airflow_batchkit.engine.checkpoint import decode
-from airflow_batchkit.engine.policies import BatchPolicy
-from airflow_batchkit.testing.doubles import made_up_records
+from airflow_batchkit.engine.checkpoint import Frontier, decode
+from airflow_batchkit.engine.lanes import Lanes
+from airflow_batchkit.engine.policies import BatchPolicy, BatchRetry
+from airflow_batchkit.engine.reading import Arrival
+from airflow_batchkit.testing.doubles import FakeClock, made_up_records
 from tests.support.legs import HurryingClock, World
 
 
@@ -23,3 +25,35 @@ def test_no_more_partitions_are_open_than_readers(readers: int) -> None:
 
     assert max(opened) == readers
     assert len(world.ids) == 100
+
+
+class Counting:
+    """Begins to read nothing; numbers the readers."""
+
+    def __init__(self) -> None:
+        self._readers = 0
+
+    def begin(self, partition: int, after: object) -> int:
+        """Give the next number."""
+        del partition, after
+        self._readers += 1
+        return self._readers
+
+
+def test_what_comes_late_is_for_nobody() -> None:
+    """A page of a reader that was given up, or of a partition that is finished, is passed over."""
+    lanes = Lanes(
+        ("a",),
+        Counting(),  # type: ignore[arg-type]  # all that lanes ask of it
+        Frontier(),
+        readers=1,
+        retry=BatchRetry(),
+        max_wait_in_slot=60,
+        clock=FakeClock(),
+    )
+    lane = lanes.of(Arrival(1, 0))
+    assert lane is not None
+    assert lanes.of(Arrival(2, 0)) is None
+    lane.end()
+    assert list(lanes.commit()) == [[]]
+    assert lanes.of(Arrival(1, 0)) is None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _ATTRIBUTE = "batchkit_links"
 _MANIFEST = "manifest.json"
+_SCHEMES = ("s3://", "file://")
 
 
 class _Link(BaseOperatorLink):
@@ -94,13 +95,15 @@ class LinkListener(Listener):
         found = {
             OutputLink.name: report.published.get("location"),
             ManifestLink.name: report.published.get("manifest"),
-            DeadLettersLink.name: report.dead_letters.get("place") or self._letters,
+            DeadLettersLink.name: report.dead_letters.get("place"),
         }
-        self._show({name: url for name, url in found.items() if url})
+        self._show(found)
 
     def _show(self, found: Mapping[str, str | None]) -> None:
         known: dict[str, str] = self._operator.__dict__.setdefault(_ATTRIBUTE, {})
-        known.update((name, browsable(url, self._console)) for name, url in found.items() if url)
+        # A function that is called, an index or a table is no place that a browser could open.
+        places = {name: url for name, url in found.items() if url is not None and url.startswith(_SCHEMES)}
+        known.update((name, browsable(url, self._console)) for name, url in places.items())
         self._airflow.post("links of the task", self._push, dict(known))
 
     def _push(self, addresses: Mapping[str, str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
@@ -101,12 +101,12 @@ def replay_of(job: Job, letters: DeadLetterSource) -> Job:
     """
     sink = job.sink
     letters = dataclasses.replace(letters, output=sink if isinstance(sink, ExtendableSink) else None)
-    settings: dict[str, Any] = {"start_at": None, "max_batches": None}
     return dataclasses.replace(
         job,
         source=letters,
         sink=ReplaySink(sink=sink, letters=letters),
         error_budget=ErrorBudget(max_fraction=1.0),
         dead_letters=ReplayLetters(place=letters.place),
-        **settings,
+        start_at=None,
+        max_batches=None,
     )

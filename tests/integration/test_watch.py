@@ -73,6 +73,7 @@ def watching(
         standalone.wait_for_dag(dag_id)
         standalone.unpause(dag_id)
     yield Watching(standalone.url, tmp_path / "state", slack_server)
+    standalone.start_scheduler()
     for dag_id in ("watching_often", "watching_failed", "watching_paused"):
         standalone.request("PATCH", f"/dags/{dag_id}?update_mask=is_paused", {"is_paused": True})
 
@@ -101,7 +102,7 @@ def test_everything_that_keeps_jobs_from_running_is_told_once(
         "All clear: watching_broken.py can be imported again",
     )
 
-    standalone.end_scheduler()
+    standalone.kill_scheduler()
     watching.gathered("Airflow's scheduler is down", "watching_often did not run")
 
     standalone.start_scheduler()

@@ -84,16 +84,22 @@ class AirflowStandalone(AirflowApi):
         server.wait(timeout=10)
         self._parents.remove(server)
 
-    def end_scheduler(self) -> None:
-        """Ask the scheduler to end, and wait until it has; the rest of Airflow stays."""
-        for process in self._schedulers():
-            process.terminate()
-        # Not until it is gone: its parent, which reads its output, leaves it a zombie for a while.
+    def kill_scheduler(self) -> None:
+        """
+        Kill the scheduler and the tasks it runs, and wait until they are gone; the rest of Airflow stays.
+
+        SIGTERM would have it wait for its tasks, and another test may have left one that takes its time.
+        """
+        for process in [process for scheduler in self._schedulers() for process in family(scheduler.pid)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        # Not until it has no process id: its parent, which reads its output, leaves it a zombie for a while.
         wait_until(lambda: not self._schedulers(), seconds=60, what="the end of the scheduler")
 
     def start_scheduler(self) -> None:
-        """Start a scheduler after :meth:`end_scheduler`."""
-        self._run("scheduler")
+        """Start a scheduler, if :meth:`kill_scheduler` left none."""
+        if not self._schedulers():
+            self._run("scheduler")
 
     def stop(self) -> None:
         """End all its processes, each by its id; tasks that still run are ended too."""
